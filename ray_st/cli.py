@@ -1,0 +1,94 @@
+"""The command line: a verb, its flags, and one line for every mistake.
+
+In: argv. Out: an exit status: 0 done, 2 something that the user wrote is wrong, 1 ours.
+The last floor: nothing imports this but `__main__` and `jobs/`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ray_st.config import UserError, nearest
+from ray_st.verbs import VERBS
+
+# Ray reads these when it is imported. On a small machine it warns of its own worker processes, and
+# Tune prints a page that our one line replaces.
+_QUIET_RAY = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except UserError as error:
+        print(f"ray-st: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ray-st: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        _print_verbs()
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(_version())
+        return 0
+    name, flags = words[0], words[1:]
+    if name not in VERBS:
+        near = nearest(name, VERBS)
+        move = f"did you mean {near}?" if near else "`ray-st --help` lists them"
+        raise UserError(f"{name}: unknown verb; {move}")
+    for variable, value in _QUIET_RAY.items():
+        os.environ.setdefault(variable, value)
+    # Imported here: `ray-st --help` need not wait for torch and Ray.
+    from ray_st.flags import print_help, resolve
+
+    verb: Any = import_module(f"ray_st.verbs.{name}")
+    if "-h" in flags or "--help" in flags:
+        print_help(verb.CONFIG, name, VERBS[name])
+        return 0
+    from rich.console import Console
+
+    from ray_st.verbs.verb import Recipe
+
+    config = resolve(verb.CONFIG, _completed(verb, flags), recipe_schema=Recipe)
+    verb.run(config, Console())
+    if not getattr(config, "dry_run", True):
+        print(Path(config.out) / "summary.json")
+    return 0
+
+
+def _completed(verb: Any, flags: list[str]) -> list[str]:
+    """Give a verb's one positional argument its flag, and the demo its recipe."""
+    positional = getattr(verb, "POSITIONAL", None)
+    if positional and flags and not flags[0].startswith("--"):
+        flags = [f"--{positional}", *flags]
+    recipe = getattr(verb, "DEFAULT_RECIPE", None)
+    named = any(flag == "--config" or flag.startswith("--config=") for flag in flags)
+    return ["--config", recipe, *flags] if recipe and not named else flags
+
+
+def _print_verbs() -> None:
+    print("usage: ray-st VERB [--config RECIPE] [--out DIR] [--section.field VALUE ...]\n")
+    for name, about in VERBS.items():
+        print(f"  {name:<8}{about}")
+    print("\n`ray-st VERB --help` lists every field with its meaning, unit and default.")
+
+
+def _version() -> str:
+    try:
+        return f"ray-st {version('ray-st')}"
+    except PackageNotFoundError:
+        return "ray-st (from source)"

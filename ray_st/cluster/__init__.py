@@ -1,0 +1,1 @@
+"""How work is placed on a Ray cluster."""

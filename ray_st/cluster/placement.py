@@ -1,0 +1,66 @@
+"""Who gets which cores and accelerators: arithmetic before anything starts.
+
+In: what a verb wants at once, and what the cluster has. Out: nothing, or one line that says what
+does not fit. An impossible request would otherwise wait in silence. Next: `session.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray_st.config import UserError
+from ray_st.labeling.pool import LabelConfig
+from ray_st.training.schedule import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Cores and accelerators that something holds while it runs."""
+
+    what: str  # as the user knows it: the field that sets it
+    cpus: float
+    gpus: float = 0.0
+
+    def __mul__(self, count: int) -> Need:
+        return Need(what=self.what, cpus=self.cpus * count, gpus=self.gpus * count)
+
+
+def training_needs(config: TrainConfig, *, has_pseudo: bool) -> list[Need]:
+    """What one training run holds at once."""
+    workers = max(1, config.num_workers)
+    loaders = workers * (2 if has_pseudo else 1)  # one task of each stream, or nothing moves
+    return [
+        Need(what="train.num_workers", cpus=config.cpus_per_worker, gpus=float(config.use_gpu))
+        * workers,
+        Need(what="train.loaders", cpus=1) * loaders,
+    ]
+
+
+def labeling_needs(config: LabelConfig) -> list[Need]:
+    """What labelling holds at once, at the least."""
+    actor = Need(what="label.actors", cpus=config.cpus_per_actor, gpus=config.gpus_per_actor)
+    return [actor * config.actors[0], Need(what="label.readers", cpus=1)]
+
+
+def require_fits(needs: list[Need], *, cpus: float, gpus: float) -> None:
+    """Refuse what the cluster could never run."""
+    for kind, have, wanted in (
+        ("CPUs", cpus, sum(need.cpus for need in needs)),
+        ("GPUs", gpus, sum(need.gpus for need in needs)),
+    ):
+        if wanted > have:
+            parts = " + ".join(
+                f"{need.what} {getattr(need, kind[:3].lower() + 's'):g}" for need in needs
+            )
+            raise UserError(
+                f"{needs[0].what}: wants {wanted:g} {kind} at once ({parts}), "
+                f"the cluster has {have:g}; lower one of them or add nodes"
+            )
+
+
+def most_at_once(needs: list[Need], *, cpus: float, gpus: float) -> int:
+    """How many such runs fit side by side; at least 1, since `require_fits` stands before."""
+    runs = [int(cpus // max(1e-9, sum(need.cpus for need in needs)))]
+    if wanted := sum(need.gpus for need in needs):
+        runs.append(int(gpus // wanted))
+    return max(1, min(runs))

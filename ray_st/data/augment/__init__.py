@@ -1,0 +1,8 @@
+"""Augmentation: from a source image and its labels to a strong view of both.
+
+In: pixels and `Detections` in source pixels. Out: the same in view pixels. Start at `geometry.py`.
+"""
+
+from ray_st.data.augment.geometry import AugmentConfig, view
+
+__all__ = ["AugmentConfig", "view"]

@@ -1,0 +1,78 @@
+"""A batch: what one train step sees of both origins.
+
+In: views (uint8 pixels and labels in view pixels). Out: `Batch`, ready for a device.
+The only file of `data` that knows torch. Next: `models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, UInt8
+from torch import Tensor
+
+from ray_st.data.labels import Detections, Origin
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Views of one size with their labels.
+
+    An image that could not be read stands as blank pixels with `is_valid` false: it keeps every
+    batch the same length on every worker, and counts for nothing in the loss.
+    """
+
+    pixels: UInt8[Tensor, "b 3 h w"]  # RGB 0..255, channels last in memory
+    labels: tuple[Detections, ...]  # one an image, in view pixels
+    origins: Int64[Tensor, " b"]  # an `Origin` each
+    is_valid: Bool[Tensor, " b"]
+    image_ids: Int64[Tensor, " b"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the tensors; labels become tensors only as targets."""
+        return replace(
+            self,
+            pixels=self.pixels.to(device, non_blocking=True),
+            origins=self.origins.to(device, non_blocking=True),
+            is_valid=self.is_valid.to(device, non_blocking=True),
+        )
+
+
+def collate(
+    pixels_hwc: np.ndarray,
+    labels: Sequence[Detections],
+    *,
+    origin: Origin,
+    is_valid: np.ndarray,
+    image_ids: np.ndarray,
+) -> Batch:
+    """Stack views of one origin: pixels of shape (b, h, w, 3), uint8."""
+    if not pixels_hwc.flags.writeable:  # Arrow's memory, which torch must not hold
+        pixels_hwc = pixels_hwc.copy()
+    return Batch(
+        # A permuted view of HWC memory *is* channels-last, so nothing is reordered.
+        pixels=torch.from_numpy(pixels_hwc).permute(0, 3, 1, 2),
+        labels=tuple(labels),
+        origins=torch.full((len(labels),), int(origin), dtype=torch.int64),
+        is_valid=torch.from_numpy(np.array(is_valid, bool)),
+        image_ids=torch.from_numpy(np.array(image_ids, np.int64)),
+    )
+
+
+def paired(human: Batch, pseudo: Batch) -> Batch:
+    """Join the human and the pseudo half of a step, so that one forward sees both."""
+    return Batch(
+        pixels=torch.cat([human.pixels, pseudo.pixels]).contiguous(
+            memory_format=torch.channels_last
+        ),
+        labels=human.labels + pseudo.labels,
+        origins=torch.cat([human.origins, pseudo.origins]),
+        is_valid=torch.cat([human.is_valid, pseudo.is_valid]),
+        image_ids=torch.cat([human.image_ids, pseudo.image_ids]),
+    )

@@ -1,0 +1,127 @@
+"""Rows in the object store become views, in order, by Ray Data tasks that never load torch.
+
+In: a reference to a table of rows, and which of them are wanted, block by block. Out: tables of
+views in exactly that order. Next: `batches.py`.
+
+What Ray sends to a task is imported there. So this file, and all that it names, stays clear of
+torch: a loading process is up in a second and a half and not in three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.order import images_at, positions_of
+from ray_st.data.views import Views, augmented_views, fitted_views
+
+# Enough images that a task's own cost is small beside theirs, few enough to start soon.
+BLOCK_IMAGES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which of the workers this is."""
+
+    worker: int  # from 0
+    num_workers: int
+
+
+class Blocks(Protocol):
+    """A sequence of blocks that any process can load by number."""
+
+    def __len__(self) -> int:
+        """How many blocks there are."""
+
+    def __call__(self, block: int) -> Views:
+        """Load one of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBlocks:
+    """Augmented views of one worker's share of the steps `first_step` to `last_step` - 1."""
+
+    rows: Any  # reference to LABEL_ROWs
+    num_images: int
+    batch_size: int  # images a step, over all workers
+    size_px: int
+    augment: AugmentConfig
+    seed: int
+    share: Share
+    first_step: int
+    last_step: int
+
+    @property
+    def steps_per_block(self) -> int:
+        """Whole steps, so that a batch never waits for two tasks."""
+        return max(1, BLOCK_IMAGES * self.share.num_workers // self.batch_size)
+
+    def __len__(self) -> int:
+        return -(-(self.last_step - self.first_step) // self.steps_per_block)
+
+    def __call__(self, block: int) -> Views:
+        """Load the images of a few steps."""
+        first = self.first_step + block * self.steps_per_block
+        positions = positions_of(
+            first_step=first,
+            num_steps=min(self.steps_per_block, self.last_step - first),
+            batch_size=self.batch_size,
+            worker=self.share.worker,
+            num_workers=self.share.num_workers,
+        ).ravel()
+        indices, epochs = images_at(positions, num_images=self.num_images, seed=self.seed)
+        rows = ray.get(self.rows).take(pa.array(indices))
+        return augmented_views(rows, epochs.tolist(), self.size_px, self.augment, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedBlocks:
+    """Whole images for prediction, each once: one worker's share of a set."""
+
+    rows: Any  # reference to LABEL_ROWs
+    num_images: int
+    size_px: int
+    share: Share
+
+    @property
+    def _mine(self) -> np.ndarray:
+        return np.arange(self.share.worker, self.num_images, self.share.num_workers)
+
+    def __len__(self) -> int:
+        return -(-len(self._mine) // BLOCK_IMAGES)
+
+    def __call__(self, block: int) -> Views:
+        """Load some images, in the order of the set."""
+        chosen = self._mine[block * BLOCK_IMAGES : (block + 1) * BLOCK_IMAGES]
+        return fitted_views(ray.get(self.rows).take(pa.array(chosen)), self.size_px)
+
+
+def in_order(blocks: Blocks, *, batch_size: int, loaders: int) -> Iterator[Views]:
+    """Load blocks side by side, and give their views in order, `batch_size` at a time.
+
+    Each caller executes a dataset of its own: workers never wait for each other here.
+    """
+    if len(blocks) == 0:
+        return
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    with ray.data.DataContext.current(context):
+        dataset = ray.data.range(len(blocks), override_num_blocks=len(blocks)).map_batches(
+            lambda table: blocks(table.column("id")[0].as_py()).to_table(),
+            batch_format="pyarrow",
+            batch_size=None,
+            compute=ray.data.TaskPoolStrategy(size=loaders),
+        )
+    batches = dataset.iter_batches(
+        batch_size=batch_size, batch_format="pyarrow", prefetch_batches=2
+    )
+    for table in batches:
+        yield Views.from_table(table)

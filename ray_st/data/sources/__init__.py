@@ -1,0 +1,110 @@
+"""From a URI to rows: which file holds what, and how it is opened.
+
+In: `DataConfig`. Out: `LabeledSet` (LABEL_ROWs by humans) and IMAGE_ROWs without labels.
+Start at `folder.py`, then `coco.py`; `digits.py` makes the demo world and is not loaded from here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from ray_st.config import UserError, require
+from ray_st.data.rows import IMAGE_ROW
+from ray_st.data.sources import coco, folder
+from ray_st.data.sources.coco import LabeledSet, write_coco
+
+__all__ = ["DataConfig", "LabeledSet", "keep_labels", "open_images", "open_labeled", "write_coco"]
+
+_SCHEMES = ("coco",)
+_SCHEME = re.compile(r"^([A-Za-z][\w+-]+):(?!//)")  # coco:PATH, but neither s3:// nor C:\
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images a run learns from, and which it is measured on."""
+
+    train: str = ""
+    """Human-labelled training images: coco:PATH, or a path or URI ending in .json."""
+
+    val: str = ""
+    """Human-labelled images for measuring; never trained on. Same forms as train."""
+
+    unlabeled: str | None = None
+    """The pool that the teacher labels: a folder (path or URI), or coco:PATH whose labels are
+    ignored. None: the images of train beyond labeled_images."""
+
+    images: str | None = None
+    """Folder of the images of train and val. None: looked for beside the annotation file."""
+
+    labeled_images: int | None = None
+    """Keep the labels of only this many images of train, drawn with split_seed; the rest joins
+    the pool without its labels. None: keep all."""
+
+    split_seed: int = 0
+    """Seed of that draw. With one seed, a larger draw holds the smaller one."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.labeled_images is None or self.labeled_images >= 1,
+            "data.labeled_images",
+            "at least 1",
+            self.labeled_images,
+            "leave it out to keep all labels",
+        )
+        require(self.split_seed >= 0, "data.split_seed", "0 or more", self.split_seed)
+
+
+def open_labeled(uri: str, *, images: str | None = None) -> LabeledSet:
+    """Read human labels. `images` is the folder of the images where they stand elsewhere."""
+    path = _coco_path(uri)
+    if path is None:
+        raise UserError(
+            f"labels are read from coco:PATH or a path ending in .json, got {uri!r}; "
+            f"write coco:{uri} if this is a COCO file"
+        )
+    return coco.read(path, images=images)
+
+
+def open_images(uri: str) -> pa.Table:
+    """List images without labels, as IMAGE_ROWs: a folder, or the image list of a COCO file."""
+    path = _coco_path(uri)
+    return folder.list_images(uri) if path is None else coco.read_images(path)
+
+
+def keep_labels(labeled: LabeledSet, count: int, seed: int) -> tuple[LabeledSet, pa.Table]:
+    """Draw `count` labelled images; give them, and all others as IMAGE_ROWs without labels.
+
+    Both keep the order of the set. The draws of one seed are nested: more labels only add images.
+    """
+    available = labeled.rows.num_rows
+    require(
+        1 <= count <= available,
+        "data.labeled_images",
+        f"from 1 to the {available} images of {labeled.uri}",
+        count,
+        "leave it out to keep all labels",
+    )
+    order = np.random.default_rng(seed).permutation(available)
+    kept = labeled.rows.take(pa.array(np.sort(order[:count])))
+    rest = labeled.rows.take(pa.array(np.sort(order[count:]))).select(IMAGE_ROW.names)
+    return replace(labeled, rows=kept), rest.cast(IMAGE_ROW)
+
+
+def _coco_path(uri: str) -> str | None:
+    found = _SCHEME.match(uri)
+    if found is None:
+        return uri if uri.lower().endswith(".json") else None
+    scheme, path = found.group(1), uri[found.end() :]
+    if scheme in _SCHEMES:
+        return path
+    nearest = difflib.get_close_matches(scheme, _SCHEMES, n=1, cutoff=0)[0]
+    known = ", ".join(f"{name}:PATH" for name in _SCHEMES)
+    raise UserError(
+        f"a data URI starts with one of: {known}, or is a path, got {uri!r}; "
+        f"did you mean {nearest}:{path}?"
+    )

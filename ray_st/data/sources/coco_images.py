@@ -1,0 +1,90 @@
+"""The image list of a COCO file: ids, where the files stand, how large they are.
+
+In: the entries under "images". Out: ids, full paths or URIs, and sizes, in the file's order.
+Next: `coco_boxes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray_st.config import UserError
+from ray_st.data import storage
+from ray_st.data.images import ImageError, read_size_hw
+
+_HEADER_THREADS = 16  # reading headers is waiting, not computing
+
+
+def image_list(uri: str, images: list[dict[str, Any]]) -> tuple[list[int], list[str]]:
+    """Give ids and file names, checked."""
+    for one in images:
+        name = one.get("file_name")
+        if type(one.get("id")) is not int or type(name) is not str or not name:
+            raise UserError(
+                f"{uri}: an image must have a whole-number id and a file_name, got {one}; "
+                "correct it"
+            )
+    image_ids = [one["id"] for one in images]
+    require_unique(uri, "image id", image_ids)
+    return image_ids, [one["file_name"] for one in images]
+
+
+def require_unique(uri: str, what: str, values: Sequence[Any]) -> None:
+    """Raise UserError where a value stands twice."""
+    if len(set(values)) < len(values):
+        seen: set[Any] = set()
+        twice = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+        raise UserError(
+            f"{uri}: each {what} must stand once, got {twice!r} twice; remove one or renumber it"
+        )
+
+
+def image_uris(uri: str, names: list[str], images: str | None) -> list[str]:
+    """Give each image's full path or URI; the folder is found by looking for the first one."""
+    beside = storage.folder_of(uri)
+    stem = uri.rpartition("/")[2].split(".json")[0].removeprefix("instances_")
+    folders = [beside, *(storage.join(beside, name) for name in ("images", "../images"))]
+    folders.append(storage.join(beside, f"../{stem}"))
+    if images is not None:
+        folders = [storage.absolute(images)]
+    for folder in folders:
+        # The first image decides for all: asking for each of 100,000 in a bucket takes an hour.
+        if _exists(storage.join(folder, names[0])):
+            return [storage.join(folder, name) for name in names]
+    raise UserError(
+        f"{uri}: its images must stand in one of {', '.join(folders)}, got no {names[0]!r} there; "
+        "set data.images to their folder"
+    )
+
+
+def _exists(uri: str) -> bool:
+    try:
+        return storage.exists(uri)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{uri}: images must be on a filesystem that can be read, got: {reason}; "
+            "check data.images and your access"
+        ) from error
+
+
+def sizes_hw_of(uri: str, images: list[dict[str, Any]], uris: list[str]) -> list[tuple[int, int]]:
+    """Give each image's height and width, read from its header where the entry has none."""
+    sizes = [(one.get("height"), one.get("width")) for one in images]
+    unknown = [i for i, size in enumerate(sizes) if not all(_is_length(side) for side in size)]
+    try:
+        with ThreadPoolExecutor(_HEADER_THREADS) as threads:
+            read = threads.map(read_size_hw, [uris[i] for i in unknown])
+            found = dict(zip(unknown, read, strict=True))
+    except ImageError as error:
+        raise UserError(
+            f"{uri}: an image without width and height must be readable, got {error.reason}; "
+            "give its size or remove it"
+        ) from error
+    return [found.get(i) or (int(h or 0), int(w or 0)) for i, (h, w) in enumerate(sizes)]
+
+
+def _is_length(side: Any) -> bool:
+    return type(side) is int and side > 0

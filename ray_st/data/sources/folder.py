@@ -1,0 +1,58 @@
+"""A folder of images, here or in a bucket, as IMAGE_ROWs.
+
+In: a path or any URI that pyarrow.fs knows. Out: IMAGE_ROWs in the order of their relative names,
+numbered from 0. Next: `coco.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+from pyarrow import fs
+
+from ray_st.config import UserError
+from ray_st.data import storage
+from ray_st.data.rows import IMAGE_ROW
+
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
+
+
+def list_images(uri: str) -> pa.Table:
+    """List the images below a folder; hidden files and folders (.name) are skipped.
+
+    The order is that of the names' code points, the same on every machine and filesystem.
+    """
+    root = storage.absolute(uri)
+    names = sorted(name for name in _files_below(root) if _is_image(name))
+    if not names:
+        raise UserError(
+            f"{uri}: this folder must hold images ({' '.join(IMAGE_SUFFIXES)}), got none; "
+            "check the path"
+        )
+    return image_rows(range(len(names)), [storage.join(root, name) for name in names])
+
+
+def image_rows(image_ids: Sequence[int], uris: Sequence[str]) -> pa.Table:
+    """Make IMAGE_ROWs."""
+    columns = [pa.array(image_ids, pa.int64()), pa.array(uris, pa.string())]
+    return pa.table(columns, schema=IMAGE_ROW)
+
+
+def _files_below(root: str) -> list[str]:
+    try:
+        filesystem, path = storage.locate(root)
+        found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{root}: images are listed from a folder or bucket that can be read, got: {reason}; "
+            "check the path and your access"
+        ) from error
+    return [info.path[len(path) :].lstrip("/") for info in found if info.type == fs.FileType.File]
+
+
+def _is_image(name: str) -> bool:
+    is_hidden = any(part.startswith(".") for part in name.split("/"))
+    return not is_hidden and PurePosixPath(name).suffix.lower()[1:] in IMAGE_SUFFIXES

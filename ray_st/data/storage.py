@@ -1,0 +1,88 @@
+"""Where bytes lie: a local path or any URI that pyarrow.fs knows (s3://, gs://, hdfs://, file://).
+
+In: what a user wrote. Out: a filesystem and the path on it; names joined and split.
+A plain path is never parsed as a URI, so `#`, `%`, `=` and spaces are ordinary letters; in a remote
+URI the key is taken literally too, and only a tail like `?region=eu-west-1` is an option.
+Next: `images.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from functools import cache
+from urllib.parse import unquote
+
+from pyarrow import fs
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_OPTIONS = re.compile(r"\?\w+=[^/]*$")
+
+
+def is_remote(uri: str) -> bool:
+    """Say whether this is a URI with a scheme; file:// counts as local."""
+    return _SCHEME.match(uri) is not None and not uri.lower().startswith("file://")
+
+
+def absolute(uri: str) -> str:
+    """Give the one form that rows hold: an absolute local path, or the full remote URI."""
+    if is_remote(uri):
+        return uri
+    if uri.lower().startswith("file://"):
+        # Only here are %-escapes decoded: a file URI is the one local form that has them.
+        uri = unquote(uri[len("file://") :].removeprefix("localhost"))
+    return str(os.path.abspath(uri))  # noqa: PTH100 - pathlib's resolve() would follow links
+
+
+def locate(uri: str) -> tuple[fs.FileSystem, str]:
+    """Give the filesystem of a URI, opened once a process, and the path on it.
+
+    Raises what pyarrow raises: ValueError for an unknown scheme, OSError for an unknown bucket.
+    """
+    if not is_remote(uri):
+        return _local(), absolute(uri)
+    body, options = _split_options(uri)
+    scheme, _, rest = body.partition("://")
+    authority, _, path = rest.partition("/")
+    filesystem, root = _remote(scheme, authority, options)
+    return filesystem, posixpath.join(root, path.strip("/")).rstrip("/")
+
+
+def join(folder: str, name: str) -> str:
+    """Put a relative name into a folder; an absolute name or a URI stays as it is."""
+    if is_remote(name) or name.startswith("/"):
+        return name
+    body, options = _split_options(folder)
+    if not is_remote(folder):
+        return os.path.normpath(os.path.join(folder, name))  # noqa: PTH118 - strings throughout
+    scheme, _, rest = body.partition("://")
+    return f"{scheme}://{posixpath.normpath(posixpath.join(rest, name))}{options}"
+
+
+def folder_of(uri: str) -> str:
+    """Give the folder that a file lies in."""
+    body, options = _split_options(uri)
+    return posixpath.dirname(body) + options
+
+
+def exists(uri: str) -> bool:
+    """Say whether a file (not a folder) stands there."""
+    filesystem, path = locate(uri)
+    return bool(filesystem.get_file_info(path).type == fs.FileType.File)
+
+
+def _split_options(uri: str) -> tuple[str, str]:
+    found = _OPTIONS.search(uri) if is_remote(uri) else None
+    return (uri[: found.start()], found.group()) if found else (uri, "")
+
+
+@cache
+def _local() -> fs.FileSystem:
+    return fs.LocalFileSystem()
+
+
+@cache
+def _remote(scheme: str, authority: str, options: str) -> tuple[fs.FileSystem, str]:
+    filesystem, root = fs.FileSystem.from_uri(f"{scheme}://{authority}{options}")
+    return filesystem, root

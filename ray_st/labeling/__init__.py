@@ -1,0 +1,1 @@
+"""Pseudo-labelling of unlabelled images by a teacher."""

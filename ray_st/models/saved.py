@@ -1,0 +1,143 @@
+"""A model at rest: safetensors, and a JSON that explains them.
+
+In: a model and its card. Out: a folder that `label`, `eval` and `train` take; `SavedModel`, the
+same in memory. Nothing is unpickled. Next: `tasks`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from ray_st.config import UserError, as_dict, convert, require
+from ray_st.models import ModelConfig, build
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What must be known of weights to use them."""
+
+    task: str
+    classes: tuple[str, ...]
+    model: ModelConfig
+    preprocessing: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    loss_balance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """A model as bytes and card: small enough to hand to any worker, on any node."""
+
+    weights: bytes  # safetensors
+    card: ModelCard
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights: the name by which labels remember their teacher."""
+        return hashlib.sha256(self.weights).hexdigest()
+
+    def load(self, device: torch.device | str = "cpu") -> nn.Module:
+        """Build the model in evaluation mode."""
+        model = build(self.card.model, len(self.card.classes))
+        model.load_state_dict(safetensors.torch.load(self.weights))
+        return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {}
+    for name in ("ray-st", "ray", "torch", "torchvision", "timm", "pyarrow", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout on PYTHONPATH, as inside a Ray job
+            found[name] = "from source"
+    return found
+
+
+def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write weights and card; the card last, so that a folder with a card is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+    text = {
+        "format": FORMAT,
+        "task": card.task,
+        "classes": list(card.classes),
+        "model": as_dict(card.model),
+        "preprocessing": dict(card.preprocessing),
+        "loss_balance": dict(card.loss_balance),
+        "metrics": dict(card.metrics),
+        "recipe": dict(card.recipe),
+        "versions": versions(),
+    }
+    (folder / CARD).write_text(json.dumps(text, indent=2) + "\n")
+
+
+def read_model(path: str | Path, what: str) -> SavedModel:
+    """Read a model folder; `what` names the flag in the error of a wrong one."""
+    folder = Path(path)
+    folder = folder.parent if folder.name in (WEIGHTS, CARD) else folder
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{what}: {folder} holds no {name}; pass the --out folder of `ray-st train`"
+            )
+    try:
+        card = _card(json.loads((folder / CARD).read_text()))
+    except (ValueError, KeyError, TypeError) as error:
+        reason = error if isinstance(error, UserError) else repr(error)
+        raise UserError(
+            f"{what}: {folder / CARD} is not a model card ({reason}); "
+            "pass the --out folder of `ray-st train`"
+        ) from error
+    try:
+        with safe_open(folder / WEIGHTS, "pt"):  # reads the header, and compares the file's size
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{what}: {folder / WEIGHTS} is damaged or no safetensors file ({error}); copy it again"
+        ) from error
+    return SavedModel(weights=(folder / WEIGHTS).read_bytes(), card=card)
+
+
+def _card(text: dict[str, Any]) -> ModelCard:
+    require(text["format"] == FORMAT, "format", f"{FORMAT}", text["format"])
+    classes = convert(tuple[str, ...], text["classes"], path="classes")
+    require(len(classes) > 0, "classes", "at least one name", text["classes"])
+    return ModelCard(
+        task=text["task"],
+        classes=classes,
+        model=convert(ModelConfig, text["model"], path="model"),
+        preprocessing=text["preprocessing"],
+        recipe=text["recipe"],
+        loss_balance=text["loss_balance"],
+        metrics=text["metrics"],
+    )
+
+
+def require_classes(saved: SavedModel, classes: tuple[str, ...], *, what: str, data: str) -> None:
+    """Refuse a model that names other classes than the data, before anything starts."""
+    if saved.card.classes == classes:
+        return
+    missing = sorted(set(classes) - set(saved.card.classes))
+    extra = sorted(set(saved.card.classes) - set(classes))
+    how = f"lacks {missing}, has {extra} besides" if missing or extra else "has them in other order"
+    raise UserError(
+        f"{what}: the model's classes are not those of {data} ({how}); "
+        "pass a model that was trained on the same class list"
+    )

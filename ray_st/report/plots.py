@@ -1,0 +1,156 @@
+"""Draw the loss curves and the alpha chart as inline SVG that follows the page's colours.
+
+In: `Curve`s and the sweep of a summary. Out: `Plot`s, drawn without a display.
+Next: `gallery.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from ray_st.report.canvas import STYLE, Plot, add_legend, new_canvas, svg_of
+from ray_st.report.palette import LIGHT, MODELS, colour_name
+from ray_st.report.run_files import Curve, number
+from ray_st.report.wording import average_precision, points
+
+MAX_POINTS = 500  # a line; more cannot be seen at this size
+LOG_RATIO = 20.0  # largest over smallest loss from which the y axis is logarithmic
+
+
+def student_loss_plot(curve: Curve) -> Plot | None:
+    """Both losses of the student, each step faint and the moving average strong."""
+    lines = [
+        (curve, f"loss_{origin}", f"mean_{origin}", f"{origin} labels", origin)
+        for origin in ("human", "pseudo")
+    ]
+    return _loss_plot(
+        "student",
+        "Student: loss on human and on pseudo labels",
+        "The gap between the strong lines is what the normalised loss evens out.",
+        lines,
+    )
+
+
+def reference_loss_plot(curves: Mapping[str, Curve]) -> Plot | None:
+    """The losses of the models that learned from human labels alone."""
+    lines = [
+        (curves[model], "loss_human", "mean_human", MODELS[model].lower(), colour_name(model))
+        for model in ("teacher", "human_only")
+        if model in curves
+    ]
+    return _loss_plot(
+        "reference", "Teacher and human labels only: loss", "Both saw no pseudo label.", lines
+    )
+
+
+_Line = tuple[
+    Curve, str, str, str, str
+]  # curve, field drawn faint, field drawn strong, label, colour
+
+
+def _loss_plot(name: str, title: str, note: str, lines: Sequence[_Line]) -> Plot | None:
+    with mpl.rc_context(STYLE):
+        figure, axes = new_canvas("step", "loss")
+        said = [_draw_loss(axes, line) for line in lines]
+        if not any(said):
+            return None
+        drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+        drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+        if len(drawn) and drawn.max() / drawn.min() > LOG_RATIO:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.set_ylabel("loss (logarithmic)")
+        else:
+            axes.set_ylim(bottom=0)
+        add_legend(axes)
+        alt = f"{title}. {' '.join(filter(None, said))}"
+        note = f"Faint: each step. Strong: moving average. {note}"
+        return Plot(title=title, note=note, alt=alt, svg=svg_of(figure, name))
+
+
+def _draw_loss(axes: Axes, line: _Line) -> str:
+    """Draw what was logged of one loss; say its first and last value, or nothing."""
+    curve, raw, mean, label, colour = line
+    raw = raw if np.isfinite(curve[raw]).any() else "loss" if colour != "pseudo" else raw
+    said = ""
+    for field, is_mean in ((raw, False), (mean, True)):
+        kept = np.flatnonzero(np.isfinite(curve[field]))
+        if not len(kept):
+            continue
+        kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), MAX_POINTS)).astype(int)]
+        steps, losses = curve["step"][kept], curve[field][kept]
+        width, opacity = (2.0, 1.0) if is_mean else (0.8, 0.4)
+        dashes = "--" if is_mean and colour == "pseudo" else "-"
+        axes.plot(steps, losses, dashes, color=LIGHT[colour], lw=width, alpha=opacity)
+        said = f"{label}: from {losses[0]:.3g} to {losses[-1]:.3g}."
+    if said:
+        axes.plot([], [], "--" if colour == "pseudo" else "-", color=LIGHT[colour], label=label)
+    return said
+
+
+def alpha_plot(summary: Mapping[str, Any]) -> Plot | None:
+    """AP over alpha: normalised and plain loss, with the other models as horizontal lines."""
+    sweep = summary.get("sweep") or []
+    if not sweep:
+        return None
+    alphas = sorted({float(trial["alpha"]) for trial in sweep})
+    with mpl.rc_context(STYLE):
+        figure, axes = new_canvas("alpha: weight of the pseudo labels", "AP of the student")
+        axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
+        axes.set_xlim(-0.4, len(alphas) - 0.6)
+        axes.margins(y=0.15)  # room at the foot for the runs that diverged
+        _references(axes, summary)
+        said = [_draw_sweep(axes, sweep, alphas, normalised=flag) for flag in (True, False)]
+        diverged = [trial for trial in sweep if number(trial.get("AP")) is None]
+        _draw_diverged(axes, [alphas.index(float(trial["alpha"])) for trial in diverged])
+        add_legend(axes)
+        title = "AP over alpha"
+        alt = f"{title}. {' '.join(filter(None, said))} {len(diverged)} diverged."
+        return Plot(title=title, note=_alpha_note(diverged), alt=alt, svg=svg_of(figure, "alpha"))
+
+
+def _references(axes: Axes, summary: Mapping[str, Any]) -> None:
+    for model, dashes in (("teacher", "--"), ("human_only", ":")):
+        ap = average_precision(summary, model)
+        if ap is not None:
+            label = f"{MODELS[model].lower()} {points(ap)}"
+            axes.axhline(ap, ls=dashes, lw=1.6, color=LIGHT[colour_name(model)], label=label)
+
+
+def _draw_sweep(
+    axes: Axes, sweep: Sequence[Mapping[str, Any]], alphas: list[float], *, normalised: bool
+) -> str:
+    trials = [(float(trial["alpha"]), number(trial.get("AP"))) for trial in sweep
+              if bool(trial["normalised"]) == normalised]  # fmt: skip
+    measured = sorted((alpha, 100 * ap) for alpha, ap in trials if ap is not None)
+    if not measured:
+        return ""
+    places = [alphas.index(alpha) for alpha, _ in measured]
+    aps = [ap for _, ap in measured]
+    name = "normalised loss" if normalised else "plain loss"
+    colour = LIGHT["student"]
+    marker, fill = ("o-", colour) if normalised else ("D", LIGHT["paper"])
+    axes.plot(places, aps, marker, color=colour, mfc=fill, lw=2, ms=6, mew=1.6, label=name)
+    return f"{name}: {', '.join(f'{points(ap)} at alpha {alpha:g}' for alpha, ap in measured)}."
+
+
+def _draw_diverged(axes: Axes, places: list[int]) -> None:
+    if places:
+        at_foot = axes.get_xaxis_transform()
+        axes.plot(places, [0.05] * len(places), "x", color=LIGHT["ink"], ms=7, mew=1.8,
+                  transform=at_foot, label="diverged, no AP")  # fmt: skip
+
+
+def _alpha_note(diverged: Sequence[Mapping[str, Any]]) -> str:
+    note = "Filled circles: normalised loss. Open diamonds: plain loss."
+    names = [f"{'normalised' if trial['normalised'] else 'plain'} at alpha {trial['alpha']:g}"
+             for trial in diverged]  # fmt: skip
+    return f"{note} Diverged: {', '.join(names)}." if names else note

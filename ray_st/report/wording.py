@@ -1,0 +1,121 @@
+"""Say in plain words what the numbers of a summary mean.
+
+In: parts of `summary.json`. Out: sentences and formatted numbers. Next: `canvas.py`.
+AP comes in as 0..1 and is shown in points, 0..100, as papers print it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray_st.report.palette import MODELS
+from ray_st.report.run_files import number
+
+RIVALS = {"teacher": "its teacher", "human_only": "human labels only"}
+CHANCE_POINTS = 1.0  # below this, two single runs may differ by their seeds alone
+
+
+def average_precision(summary: Mapping[str, Any], model: str, key: str = "AP") -> float | None:
+    """A model's AP in points; None where it was not measured (COCO writes -1)."""
+    value = number((summary.get(model) or {}).get(key))
+    return None if value is None or value < 0 else 100 * value
+
+
+def points(value: float | None) -> str:
+    """One decimal, or a dash for what was not measured."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign always written."""
+    shown = round(value, 1)
+    return f"{'+' if shown > 0 else '−' if shown < 0 else '±'}{abs(shown):.1f}"
+
+
+def gains(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The student's AP less that of each model it is compared with, in points."""
+    student = average_precision(summary, "student")
+    rivals = {model: average_precision(summary, model) for model in RIVALS}
+    if student is None:
+        return {}
+    return {model: round(student - ap, 1) for model, ap in rivals.items() if ap is not None}
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The result in one sentence."""
+    by_rival = gains(summary)
+    if by_rival:
+        return f"The student is {_verdict(by_rival)}."
+    if summary.get("student") and average_precision(summary, "student") is None:
+        return "The student has no AP: it diverged, or was not evaluated."
+    measured = {model: average_precision(summary, model) for model in MODELS}
+    reached = [f"{MODELS[m]}: {points(ap)} AP" for m, ap in measured.items() if ap is not None]
+    if reached:
+        return f"{', '.join(reached)}."
+    images = number((summary.get("pseudo") or {}).get("images"))
+    return "No result yet." if images is None else f"The teacher labelled {images:,.0f} images."
+
+
+def _verdict(by_rival: Mapping[str, float]) -> str:
+    words = {m: "better than" if g > 0 else "worse than" if g < 0 else "level with"
+             for m, g in by_rival.items()}  # fmt: skip
+    parts = [f"{RIVALS[m]} ({signed(g)} AP)" for m, g in by_rival.items()]
+    first, *rest = words.values()
+    if not rest:
+        return f"{first} {parts[0]}"
+    if rest[0] == first:
+        return f"{first} {parts[0]} and {first.split()[-1]} {parts[1]}"
+    return f"{first} {parts[0]} but {rest[0]} {parts[1]}"
+
+
+def caution(summary: Mapping[str, Any]) -> str:
+    """A word on chance where the closest comparison is closer than single runs can tell."""
+    closest = min((abs(gain) for gain in gains(summary).values()), default=CHANCE_POINTS)
+    if closest >= CHANCE_POINTS:
+        return ""
+    return (
+        "One run each: a difference under 1 AP can be chance. Repeat with other seeds to be sure."
+    )
+
+
+def pseudo_warnings(pseudo: Mapping[str, Any]) -> list[str]:
+    """What in the pseudo labels would worry us, and the next move."""
+    empty, failures = number(pseudo.get("empty_share")), number(pseudo.get("failures"))
+    boxes, human = (
+        number(pseudo.get("boxes_per_image")),
+        number(pseudo.get("human_boxes_per_image")),
+    )
+    precision, images = number(pseudo.get("precision")), number(pseudo.get("images"))
+    found = []
+    if empty is not None and empty > 0.5:
+        found.append(
+            f"{empty:.0%} of the pool images have no pseudo label at all. The student is taught "
+            "that they show nothing. Lower the score threshold, or check that the pool shows "
+            "the same things."
+        )
+    if boxes is not None and human is not None and boxes < human / 4:
+        found.append(
+            f"{boxes:.2g} boxes an image, where people drew {human:.2g}: less than a quarter. "
+            "What the teacher missed counts as background. Lower the score threshold."
+        )
+    if precision is not None and precision < 0.5:
+        found.append(
+            f"Only {precision:.0%} of the pseudo boxes are right. "
+            "Raise the score threshold, or train the teacher longer."
+        )
+    if failures and failures > 0.01 * (images or 0):
+        found.append(
+            f"{failures:,.0f} images could not be read or labelled: more than one in a hundred. "
+            "The failure rows name each one and the reason."
+        )
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,1 @@
+"""Rounds of teacher, student and the choice between them."""

@@ -1,0 +1,70 @@
+"""A run's folder: one run each, safe to run again, never overwritten.
+
+In: `--out` and the resolved recipe. Out: a folder that holds recipe.yaml from the start and
+summary.json from the end. Next: `materials.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray_st.config import UserError
+from ray_st.training.checkpoints import finite
+
+RECIPE, SUMMARY = "recipe.yaml", "summary.json"
+
+
+def check(out: Path, recipe: str) -> None:
+    """Refuse a folder that is not this run's. `recipe` is the resolved recipe as YAML."""
+    standing = next(path for path in (out, *out.parents) if path.exists())
+    if not standing.is_dir():
+        raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
+    # A recipe alone is a run that never began (no room in the cluster, say): nothing to protect.
+    names = {path.name for path in out.iterdir()} if standing == out else set()
+    if names <= {RECIPE, _scratch(out / RECIPE).name}:
+        return
+    if RECIPE not in names:
+        raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
+    if (out / RECIPE).read_text() != recipe:
+        raise UserError(
+            f"out: {out} holds another run (its {RECIPE} differs); pass another --out, "
+            "or the flags of that run to go on with it"
+        )
+
+
+def claim(out: Path, recipe: str) -> None:
+    """Make the folder this run's own."""
+    check(out, recipe)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / RECIPE, recipe)
+    except OSError as error:
+        raise UserError(
+            f"out: {out} cannot be written ({error.strerror}); pass --out with another folder"
+        ) from error
+
+
+def finished(out: Path) -> dict[str, Any] | None:
+    """The summary of a run that ended well, or None."""
+    path = out / SUMMARY
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
+    """Leave the summary; its presence says that the run ended well."""
+    write_text(out / SUMMARY, json.dumps(finite(summary), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole or not at all."""
+    scratch = _scratch(path)
+    scratch.write_text(text)
+    os.replace(scratch, path)  # noqa: PTH105 - Path.replace hides that this is atomic
+
+
+def _scratch(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

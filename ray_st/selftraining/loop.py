@@ -1,0 +1,176 @@
+"""The whole loop: teacher, labels, student, the same student on human labels only, sweep.
+
+In: a recipe and the opened data. Out: a run folder with a stage a sub-folder, and summary.json.
+A stage that has ended well is not run again. Next: `ray_st.report`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits, training_needs
+from ray_st.config import require
+from ray_st.labeling.policy import PolicyConfig, pseudo_labels
+from ray_st.labeling.pool import LabelConfig, read_raw
+from ray_st.models.saved import SavedModel, read_model, versions
+from ray_st.progress import shown
+from ray_st.selftraining.folder import finished, write_summary
+from ray_st.selftraining.materials import Materials, require_pool
+from ray_st.selftraining.stages import (
+    Learning,
+    label_stage,
+    pseudo_facts,
+    train_stage,
+    training_job,
+)
+from ray_st.selftraining.sweep import SweepConfig, run_sweep, trials_of
+from ray_st.training.loop import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """Which stages the loop has, and how they hang together."""
+
+    teacher_steps: int | None = None
+    """Optimiser steps of the teacher; by default train.steps."""
+    student_start: Literal["teacher", "random"] = "teacher"
+    """Weights that the student, human_only and the sweep start from."""
+    human_only: bool = True
+    """Train the same student on human labels only too, for comparison."""
+
+    def __post_init__(self) -> None:
+        steps = self.teacher_steps
+        require(steps is None or steps >= 1, "loop.teacher_steps", "at least 1", steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """One run of the loop in one folder; the sections are the recipe's."""
+
+    learning: Learning
+    label: LabelConfig
+    policy: PolicyConfig
+    sweep: SweepConfig
+    loop: LoopConfig
+    materials: Materials
+    recipe: dict[str, Any]
+    out: Path
+    console: Console
+
+    def run(self, *, cpus: float, gpus: float) -> dict[str, Any]:
+        """Run all stages on a cluster of this size; returns the summary."""
+        needs = training_needs(self.learning.train, has_pseudo=True)
+        require_fits(needs, cpus=cpus, gpus=gpus)
+        require_fits(labeling_needs(self.label), cpus=cpus, gpus=gpus)
+        pq.write_table(self.materials.val.rows, self.out / "val.parquet")
+        stages: dict[str, dict[str, Any]] = {"teacher": self._teacher()}
+        teacher = read_model(self.out / "teacher", "teacher")
+        stages["pseudo"] = self._label(teacher)
+        start = teacher if self.loop.student_start == "teacher" else None
+        job = self._job(start, with_pseudo=True)
+        stages["student"] = self._train("student", job)
+        if self.loop.human_only:
+            stages["human_only"] = self._train("human_only", self._job(start, with_pseudo=False))
+        if self.sweep.alphas:
+            stages["sweep"] = self._sweep(job, most_at_once(needs, cpus=cpus, gpus=gpus))
+        summary = self._summary(stages)
+        write_summary(self.out, summary)
+        return summary
+
+    def _teacher(self) -> dict[str, Any]:
+        steps = self.loop.teacher_steps or self.learning.train.steps
+        learning = replace(self.learning, train=replace(self.learning.train, steps=steps))
+        job = training_job(
+            learning,
+            human=self.materials.human,
+            val=self.materials.val,
+            pseudo=None,
+            init=None,
+            recipe=self.recipe,
+        )
+        return self._train("teacher", job)
+
+    def _label(self, teacher: SavedModel) -> dict[str, Any]:
+        pool, out = require_pool(self.materials), self.out / "pseudo"
+        with shown({"label": pool.num_rows}, self.console) as counters:
+            summary = label_stage(pool, teacher, out, self.label, self.policy, counters["label"])
+        accepted = pseudo_labels(read_raw(out), self.policy)
+        found = pseudo_facts(accepted, self.materials.human.rows, self.materials.pool_truth)
+        facts = {**summary["pseudo"], **found}
+        self._say(
+            "label",
+            f"{facts['images']} images, {facts['boxes_per_image']:.2f} boxes an image, "
+            f"{facts['empty_share']:.0%} empty, {facts['failures']} unreadable",
+            summary["seconds"],
+        )
+        return {**summary, "pseudo": facts}
+
+    def _job(self, start: SavedModel | None, *, with_pseudo: bool) -> Job:
+        pseudo = None
+        if with_pseudo:
+            pseudo = pseudo_labels(read_raw(self.out / "pseudo"), self.policy)
+        return training_job(
+            self.learning,
+            human=self.materials.human,
+            val=self.materials.val,
+            pseudo=pseudo,
+            init=start,
+            recipe=self.recipe,
+        )
+
+    def _train(self, name: str, job: Job) -> dict[str, Any]:
+        with shown({name: job.train.steps}, self.console) as counters:
+            summary = train_stage(job, self.out / name, counters[name])
+        self._say(name, headline(summary["metrics"]), summary["seconds"])
+        return summary
+
+    def _sweep(self, job: Job, at_once: int) -> dict[str, Any]:
+        out = self.out / "sweep"
+        if (summary := finished(out)) is None:
+            out.mkdir(parents=True, exist_ok=True)
+            totals = {trial.name: self.sweep.steps for trial in trials_of(self.sweep)}
+            begun = time.monotonic()
+            with shown(totals, self.console) as counters:
+                rows = run_sweep(job, self.sweep, out, at_once=at_once, counters=counters)
+            summary = {"rows": rows, "seconds": time.monotonic() - begun}
+            write_summary(out, summary)
+        shortly = ", ".join(
+            f"{'alpha' if row['normalised'] else 'plain'} {row['alpha']:g}: {headline(row)}"
+            for row in summary["rows"]
+        )
+        self._say("sweep", shortly, summary["seconds"])
+        return summary
+
+    def _say(self, name: str, result: str, seconds: float) -> None:
+        self.console.print(f"{name:<11}{result}  [dim]{seconds:.0f} s[/dim]", highlight=False)
+
+    def _summary(self, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        models = ("teacher", "student", "human_only")
+        return {
+            "verb": "run",
+            **{name: stages[name]["metrics"] for name in models if name in stages},
+            "pseudo": stages["pseudo"]["pseudo"],
+            "sweep": stages["sweep"]["rows"] if "sweep" in stages else [],
+            "seconds": {
+                {"pseudo": "label"}.get(name, name): stage["seconds"]
+                for name, stage in stages.items()
+            },
+            "classes": list(self.materials.human.classes),
+            "findings": self.materials.findings,
+            "versions": versions(),
+        }
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """The figures that a person looks at first."""
+    shown_figures = [
+        f"{name} {metrics[name]:.1f}" for name in ("AP", "AP50") if metrics.get(name) is not None
+    ]
+    return "  ".join(shown_figures) or "no AP: the loss left the numbers"

@@ -1,0 +1,190 @@
+"""The two things that every run is made of: train a model, label a pool.
+
+In: opened data and sections of a recipe. Out: a stage's folder with its summary.json, the same that
+the verbs `train` and `label` leave. Next: `sweep.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from ray_st.config import UserError
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.labels import Origin
+from ray_st.data.rows import LABEL_ROW
+from ray_st.data.sources import LabeledSet
+from ray_st.labeling.policy import PolicyConfig, pool_facts, pseudo_labels
+from ray_st.labeling.pool import LabelConfig, label, read_raw
+from ray_st.models import ModelConfig
+from ray_st.models.saved import SavedModel, read_model, require_classes, versions
+from ray_st.progress import Counter
+from ray_st.selftraining.folder import SUMMARY, finished, write_summary
+from ray_st.tasks import TaskName
+from ray_st.tasks.coco_ap import precision_recall
+from ray_st.training.loop import Job, fit
+from ray_st.training.schedule import TrainConfig
+from ray_st.training.streams import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """The sections of a recipe that decide how a model learns."""
+
+    task: TaskName
+    model: ModelConfig
+    augment: AugmentConfig
+    train: TrainConfig
+
+    @classmethod
+    def of(cls, config: Any) -> Learning:
+        """Pick them from a verb's config."""
+        return cls(task=config.task, model=config.model, augment=config.augment, train=config.train)
+
+
+def training_job(
+    learning: Learning,
+    *,
+    human: LabeledSet,
+    val: LabeledSet,
+    pseudo: pa.Table | None,
+    init: SavedModel | None,
+    recipe: Mapping[str, Any],
+) -> Job:
+    """Put the rows into the object store and describe the training run."""
+    train = learning.train
+
+    def stream(rows: pa.Table, origin: Origin, batch_size: int) -> Stream:
+        return Stream(
+            rows=ray.put(rows.combine_chunks()),
+            num_images=rows.num_rows,
+            origin=origin,
+            batch_size=batch_size,
+            size_px=learning.model.image_size_px,
+            augment=learning.augment,
+            seed=2 * train.seed + int(origin),  # the two streams never share an order
+            loaders=train.loaders,
+        )
+
+    return Job(
+        task=learning.task,
+        classes=human.classes,
+        model=learning.model,
+        train=train,
+        human=stream(human.rows, Origin.HUMAN, train.batch_size),
+        pseudo=None if pseudo is None else stream(pseudo, Origin.PSEUDO, train.num_pseudo),
+        val=ray.put(val.rows.combine_chunks()),
+        num_val=val.rows.num_rows,
+        init=None if init is None else ray.put(init),
+        recipe=recipe,
+        counter=None,
+    )
+
+
+def train_stage(
+    job: Job, out: Path, counter: Counter | None, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train a model into its folder, unless it stands there already; returns its summary."""
+    if (summary := finished(out)) is not None:
+        return summary
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    metrics = fit(replace(job, counter=counter), out)
+    summary = {
+        "verb": "train",
+        **(facts or {}),
+        "metrics": metrics,
+        "steps": job.train.steps,
+        "human_images": job.human.num_images,
+        "pseudo_images": 0 if job.pseudo is None else job.pseudo.num_images,
+        "seconds": time.monotonic() - begun,
+        "versions": versions(),
+    }
+    write_summary(out, summary)
+    return summary
+
+
+def label_stage(
+    images: pa.Table,
+    saved: SavedModel,
+    out: Path,
+    config: LabelConfig,
+    policy: PolicyConfig,
+    counter: Counter | None,
+) -> dict[str, Any]:
+    """Label a pool into its folder, unless it is labelled already; returns its summary."""
+    if (summary := finished(out)) is not None:
+        return summary
+    begun = time.monotonic()
+    label(images, saved, out, config, counter)
+    seconds = time.monotonic() - begun
+    raw = read_raw(out)
+    accepted = pseudo_labels(raw, policy)
+    pq.write_table(accepted, out / "labels.parquet")
+    summary = {
+        "verb": "label",
+        "pseudo": {
+            **pool_facts(accepted, LABEL_ROW.empty_table()),
+            "failures": pq.read_metadata(out / "failures.parquet").num_rows,
+        },
+        "classes": list(saved.card.classes),
+        "teacher_sha256": saved.digest,
+        "images_per_s": images.num_rows / seconds,
+        "seconds": seconds,
+        "versions": versions(),
+    }
+    write_summary(out, summary)
+    return summary
+
+
+def read_pseudo(uri: str, policy: PolicyConfig, classes: tuple[str, ...]) -> pa.Table:
+    """Pseudo labels of a folder that `label` left, under this policy."""
+    out = Path(uri)
+    summary = finished(out)
+    if summary is None or "teacher_sha256" not in summary:
+        raise UserError(
+            f"pseudo: {uri} holds no finished labelling (no {SUMMARY}); "
+            "pass the --out folder of `ray-st label`"
+        )
+    if tuple(summary["classes"]) != classes:
+        raise UserError(
+            f"pseudo: {uri} was labelled with classes {summary['classes']}, "
+            f"data.train has {list(classes)}; label again with a teacher of these classes"
+        )
+    rows = pseudo_labels(read_raw(out), policy)
+    if rows.num_rows == 0:
+        raise UserError(f"pseudo: {uri} holds no labelled image; label a pool that has some")
+    return rows
+
+
+def pseudo_facts(
+    accepted: pa.Table, human: pa.Table, truth: pa.Table | None
+) -> dict[str, float | int | None]:
+    """Facts of pseudo labels beside human ones; precision and recall where the truth is known."""
+    precision = recall = None
+    if truth is not None:
+        precision, recall = precision_recall(truth, accepted)
+    return {**pool_facts(accepted, human), "precision": precision, "recall": recall}
+
+
+def read_init(
+    uri: str | None, learning: Learning, classes: tuple[str, ...], data: str
+) -> SavedModel | None:
+    """The model to start from, if any, checked against the recipe."""
+    if uri is None:
+        return None
+    saved = read_model(uri, "init")
+    require_classes(saved, classes, what="init", data=data)
+    if saved.card.model != learning.model:
+        raise UserError(
+            f"init: {uri} has the model {saved.card.model}, the recipe asks for "
+            f"{learning.model}; give both the same model section"
+        )
+    return saved

@@ -1,0 +1,97 @@
+"""A sweep over alpha: Ray Tune runs the student's training once for each.
+
+In: a `Job` and the alphas. Out: a row an alpha, and each trial's folder. Next: `loop.py`.
+
+A trial is a light driver (a tenth of a core) that starts its own Train gang. Tune does not see the
+gang, so the number of trials at once is computed from what the cluster holds: no trial can wait for
+resources that another trial waits with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import ray.tune
+from ray.tune import RunConfig, TuneConfig
+
+from ray_st.config import require
+from ray_st.training.loop import Job, fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Settings of the sweep over alpha."""
+
+    alphas: tuple[float, ...] = (0.25, 1.0, 4.0)
+    """Alphas to try with the normalised loss; none: no sweep."""
+    plain_at_largest: bool = True
+    """Try the plain sum L_h + alpha * L_p at the largest alpha too, for comparison."""
+    steps: int = 200
+    """Optimiser steps a trial."""
+
+    def __post_init__(self) -> None:
+        require(all(a >= 0 for a in self.alphas), "sweep.alphas", "0 or more each", self.alphas)
+        require(len(set(self.alphas)) == len(self.alphas), "sweep.alphas", "distinct", self.alphas)
+        require(self.steps >= 1, "sweep.steps", "at least 1", self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One cell of the sweep."""
+
+    alpha: float
+    normalised: bool
+
+    @property
+    def name(self) -> str:
+        """The folder's name, the same on every try, so that an interrupted trial goes on."""
+        alpha = repr(float(self.alpha)).removesuffix(".0")  # all digits: alphas that are close differ
+        return f"{'alpha' if self.normalised else 'plain'}_{alpha}"
+
+
+def trials_of(config: SweepConfig) -> list[Trial]:
+    """All cells of a sweep, in order."""
+    trials = [Trial(alpha=alpha, normalised=True) for alpha in config.alphas]
+    if config.plain_at_largest and config.alphas:
+        trials.append(Trial(alpha=max(config.alphas), normalised=False))
+    return trials
+
+
+def job_of(job: Job, trial: Trial, config: SweepConfig) -> Job:
+    """The student's job with the trial's loss and length."""
+    loss: Literal["normalised", "plain"] = "normalised" if trial.normalised else "plain"
+    train = replace(job.train, alpha=trial.alpha, loss=loss, steps=config.steps)
+    return replace(job, train=train)
+
+
+def run_sweep(
+    job: Job, config: SweepConfig, out: Path, *, at_once: int, counters: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Train every trial; rows {alpha, normalised, metrics...} in the order of `trials_of`."""
+    trials = {trial.name: trial for trial in trials_of(config)}
+
+    def run_trial(chosen: dict[str, str]) -> None:
+        trial = trials[chosen["trial"]]
+        mine = replace(job_of(job, trial, config), counter=counters[trial.name])
+        folder = out / trial.name
+        folder.mkdir(parents=True, exist_ok=True)
+        ray.tune.report(fit(mine, folder, name="train"))
+
+    results = ray.tune.Tuner(
+        ray.tune.with_resources(run_trial, {"CPU": 0.1}),
+        param_space={"trial": ray.tune.grid_search(list(trials))},
+        tune_config=TuneConfig(max_concurrent_trials=at_once),
+        run_config=RunConfig(name="tune", storage_path=str(out.resolve()), verbose=0),
+    ).fit()
+    by_name = {result.config["trial"]: result for result in results}
+    return [_row(trial, by_name[name]) for name, trial in trials.items()]
+
+
+def _row(trial: Trial, result: Any) -> dict[str, Any]:
+    if result.error is not None:
+        raise RuntimeError(f"sweep trial {trial.name} failed") from result.error
+    figures = {name: result.metrics[name] for name in ("AP", "AP50")}
+    return {"alpha": trial.alpha, "normalised": trial.normalised, **figures}

@@ -1,0 +1,188 @@
+"""Detection as a task: RetinaNet outputs to loss sums, to labels, and labels to AP.
+
+In: `Outputs` of the model, `Detections` in view pixels. Out: `LossSums`, `Detections`, metrics.
+Source: paper.md 5.2-5.4. Next: `coco_ap.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from ray_st.config import UserError
+from ray_st.data.labels import Detections
+from ray_st.models.retinanet import Outputs
+from ray_st.tasks.anchors import decode, encode, match, pyramid_anchors, strides_of
+from ray_st.tasks.coco_ap import box_ap
+from ray_st.tasks.task import LossSums
+
+FOCAL_ALPHA = 0.25
+FOCAL_GAMMA = 1.5
+HUBER_DELTA = 0.1
+BOX_WEIGHT = 50.0 / 4  # the paper's 50, over the four numbers of a box
+_MIN_SIDE_PX = 0.01  # thinner boxes could vanish when placed in the source image
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Targets:
+    """The objects of a batch, padded to the image with the most; m is 0 when no image has one."""
+
+    boxes_xyxy: Float32[Tensor, "b m 4"]
+    class_ids: Int64[Tensor, "b m"]
+    is_box: Bool[Tensor, "b m"]  # false on padding
+
+
+@dataclass(kw_only=True, eq=False)
+class Detection:
+    """The `Task` of RetinaNet; `levels` and `anchor_scale` must be the model's."""
+
+    num_classes: int
+    levels: tuple[int, int]
+    anchor_scale: float
+    score_floor: float = 0.05  # predictions at or below it are dropped
+    nms_iou: float = 0.5
+    max_detections: int = 100  # of an image
+    pre_nms: int = 1000  # candidates of an image, over all levels and classes
+    name: str = field(default="detection", init=False)
+    headline_metric: str = field(default="AP", init=False)
+
+    def targets(
+        self, labels: Sequence[Detections], size_hw: tuple[int, int], device: torch.device
+    ) -> Targets:
+        """Pad the labels of a batch, in view pixels; crowd regions are left out."""
+        del size_hw  # boxes in view pixels say all
+        chosen = [one[~one.is_crowd] for one in labels]
+        counts = np.array([len(one) for one in chosen], np.int64)
+        is_box = np.arange(counts.max(initial=0)) < counts[:, None]
+        boxes = np.zeros((*is_box.shape, 4), np.float32)
+        class_ids = np.zeros(is_box.shape, np.int64)
+        if is_box.any():
+            boxes[is_box] = np.concatenate([one.boxes_xyxy for one in chosen])
+            class_ids[is_box] = np.concatenate([one.class_ids for one in chosen])
+            self._check_class_ids(class_ids)
+        return Targets(
+            boxes_xyxy=torch.from_numpy(boxes).to(device, non_blocking=True),
+            class_ids=torch.from_numpy(class_ids).to(device, non_blocking=True),
+            is_box=torch.from_numpy(is_box).to(device, non_blocking=True),
+        )
+
+    def _check_class_ids(self, class_ids: np.ndarray) -> None:
+        if class_ids.min() < 0 or class_ids.max() >= self.num_classes:
+            raise UserError(
+                f"data.classes: class ids must be 0..{self.num_classes - 1}, got "
+                f"{class_ids.min()}..{class_ids.max()}; give the class list of these labels"
+            )
+
+    def loss_sums(self, outputs: Outputs, targets: Targets) -> LossSums:
+        """Focal loss and weighted Huber loss, summed over each image; counts are its positives.
+
+        The authors' code also leaves out code elements that are exactly 0, an accident of padding
+        in their framework that touches almost no element: not done here.
+        """
+        anchors = self._anchors(outputs)
+        matched = match(anchors, targets.boxes_xyxy, targets.is_box)
+        image, anchor = torch.nonzero(matched >= 0, as_tuple=True)
+        truth = matched[image, anchor]
+        class_ids = targets.class_ids[image, truth]
+        codes = encode(targets.boxes_xyxy[image, truth], anchors[anchor])
+        class_sums = focal_sums(outputs.class_logits, image, anchor, class_ids)
+        huber = F.huber_loss(
+            outputs.box_codes[image, anchor], codes, delta=HUBER_DELTA, reduction="none"
+        )
+        zeros = torch.zeros_like(class_sums)
+        box_sums = BOX_WEIGHT * zeros.index_add(0, image, huber.sum(1))
+        return LossSums(
+            sums=class_sums + box_sums,
+            counts=(matched >= 0).sum(1).float(),
+            parts={"class": class_sums.detach(), "box": box_sums.detach()},
+            count_offset=1.0,
+        )
+
+    @torch.no_grad()
+    def predictions(self, outputs: Outputs, size_hw: tuple[int, int]) -> list[Detections]:
+        """Labels in pixels of a view of `size_hw`, best first, above `score_floor`.
+
+        Boxes are clipped to the view; of boxes of one class that overlap, the best stands.
+        """
+        image, boxes, class_ids, scores = self._candidates(outputs, size_hw)
+        # In float64, because batched_nms tells groups apart by moving each to a far place.
+        kept = batched_nms(
+            boxes.double(), scores.double(), image * self.num_classes + class_ids, self.nms_iou
+        )
+        kept = kept[torch.sort(image[kept], stable=True).indices]  # by image, best first within
+        num_images = len(outputs.class_logits)
+        counts = torch.bincount(image[kept], minlength=num_images)
+        rank = (
+            torch.arange(len(kept), device=kept.device) - (counts.cumsum(0) - counts)[image[kept]]
+        )
+        kept = kept[rank < self.max_detections]
+        ends = counts.clamp(max=self.max_detections).cumsum(0)[:-1].cpu().numpy()
+        columns = (
+            np.split(values[kept].cpu().numpy(), ends) for values in (boxes, class_ids, scores)
+        )
+        return [Detections.of(b, c, scores=s) for b, c, s in zip(*columns, strict=True)]
+
+    def _candidates(
+        self, outputs: Outputs, size_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Image indices (n), boxes (n, 4), class ids (n), scores (n) of all images before NMS."""
+        logits = outputs.class_logits.flatten(1)
+        logits, index = logits.topk(min(self.pre_nms, logits.shape[1]), dim=1)
+        image, place = torch.nonzero(logits.sigmoid() > self.score_floor, as_tuple=True)
+        index = index[image, place]
+        anchor, class_ids = index // self.num_classes, index % self.num_classes
+        boxes = decode(outputs.box_codes[image, anchor], self._anchors(outputs)[anchor])
+        height, width = size_hw
+        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+        solid = ((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE_PX).all(1)
+        scores = logits[image, place].sigmoid()
+        return image[solid], boxes[solid], class_ids[solid], scores[solid]
+
+    def _anchors(self, outputs: Outputs) -> Tensor:
+        return pyramid_anchors(
+            outputs.feature_sizes,
+            strides_of(self.levels),
+            self.anchor_scale,
+            outputs.class_logits.device,
+        )
+
+    def metrics(
+        self, truths: pa.Table, predictions: pa.Table, classes: Sequence[str]
+    ) -> dict[str, float]:
+        """COCO box AP and AR, 0..100; see `box_ap`."""
+        return box_ap(truths, predictions, classes)
+
+
+def focal_sums(
+    class_logits: Float[Tensor, "b a k"],
+    image: Int64[Tensor, " p"],
+    anchor: Int64[Tensor, " p"],
+    class_ids: Int64[Tensor, " p"],
+    *,
+    alpha: float = FOCAL_ALPHA,
+    gamma: float = FOCAL_GAMMA,
+) -> Float[Tensor, " b"]:
+    """Sum the focal loss of each image; positives are given as (image, anchor, class) triples.
+
+    First all logits as negatives, then the few positives put right: no one-hot tensor is built.
+    """
+    positive = class_logits[image, anchor, class_ids]
+    right = alpha * _focal_negative(-positive, gamma)  # yes at x costs what no costs at -x
+    wrong = (1 - alpha) * _focal_negative(positive, gamma)
+    as_negatives = (1 - alpha) * _focal_negative(class_logits, gamma).sum(dim=(1, 2))
+    return as_negatives.index_add(0, image, right - wrong)
+
+
+def _focal_negative(logits: Tensor, gamma: float) -> Tensor:
+    # p^gamma * -log(1 - p) with -log(1 - p) = softplus(x) and log p = x - softplus(x): exact at
+    # both ends, and without pow, whose gradient at 0 is not.
+    cost = F.softplus(logits)
+    return torch.exp(gamma * (logits - cost)) * cost

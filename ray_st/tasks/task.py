@@ -1,0 +1,52 @@
+"""What a task is: the four places in which detection, segmentation and classification differ.
+
+In: model outputs and labels. Out: predictions, targets, loss sums, metrics. Labelling, training,
+sweeping and reporting hold a `Task` and never ask which. Next: `anchors.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+from jaxtyping import Float
+from torch import Tensor
+
+from ray_st.data.labels import Detections
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LossSums:
+    """Loss as a sum and a count per image; whoever knows the global batch divides.
+
+    The loss of a set of images is sum(sums) / (sum(counts) + count_offset).
+    """
+
+    sums: Float[Tensor, " b"]  # weighted total, with gradient
+    counts: Float[Tensor, " b"]  # what normalises it: positives, pixels or images
+    parts: Mapping[str, Float[Tensor, " b"]]  # named terms of `sums`, detached, for the log
+    count_offset: float  # added once to the global count (detection: 1, as in the paper's code)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One kind of label, from model outputs to the metric."""
+
+    name: str
+    headline_metric: str  # the key of `metrics` that ranks models; higher is better
+
+    def targets(self, labels: Sequence[Detections], size_hw: tuple[int, int], device: Any) -> Any:
+        """Labels in view pixels -> what `loss_sums` compares outputs with."""
+
+    def loss_sums(self, outputs: Any, targets: Any) -> LossSums:
+        """Outputs and targets -> a sum and a count per image."""
+
+    def predictions(self, outputs: Any, size_hw: tuple[int, int]) -> list[Detections]:
+        """Outputs -> raw labels in view pixels, above a low floor; best first."""
+
+    def metrics(
+        self, truths: pa.Table, predictions: pa.Table, classes: Sequence[str]
+    ) -> dict[str, float]:
+        """LABEL_ROWs of the same images -> named figures, 0..100."""

@@ -1,0 +1,210 @@
+"""The right wing's edge: a model trained by Ray Train, from its labels to a folder with the result.
+
+In: a `Job`, all that a worker needs. Out: a model folder with metrics.jsonl, predictions.parquet
+and metrics.json. Next: `selftraining`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import ray
+import ray.train
+import ray.train.torch
+import safetensors.torch
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from torch import nn
+
+from ray_st.data.feed import FittedBlocks, Share, in_order
+from ray_st.labeling.teacher import Teacher
+from ray_st.models import ModelConfig, build
+from ray_st.models.saved import CARD, WEIGHTS, ModelCard, save_model
+from ray_st.progress import Counter
+from ray_st.tasks import make_task
+from ray_st.tasks.task import Task
+from ray_st.training.checkpoints import LOG, finite, load_log, load_state, save_log, save_state
+from ray_st.training.evaluate import predict
+from ray_st.training.loss_balance import LossBalance
+from ray_st.training.schedule import TrainConfig, make_optimizer
+from ray_st.training.step import TrainState, train_step
+from ray_st.training.streams import Stream, paired_batches
+
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training run, ready to be sent: configs, and references into the object store."""
+
+    task: str
+    classes: tuple[str, ...]
+    model: ModelConfig
+    train: TrainConfig
+    human: Stream
+    pseudo: Stream | None
+    val: Any  # reference to the LABEL_ROWs to validate on
+    num_val: int
+    init: Any  # reference to a `SavedModel` to start from, or None for random weights
+    recipe: Mapping[str, Any]
+    counter: Counter | None
+
+
+def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
+    """What each worker of the gang runs; returns the metrics (rank 0's are kept)."""
+    job = config["job"]
+    context = ray.train.get_context()
+    share = Share(worker=context.get_world_rank(), num_workers=context.get_world_size())
+    torch.set_num_threads(job.train.cpus_per_worker)
+    task = make_task(job.task, job.model, len(job.classes))
+    model, state, log = _start(job)
+    begun, logged_step = time.monotonic(), state.step
+    batches = paired_batches(job.human, job.pseudo, state.step, job.train.steps, share)
+    for batch in batches:
+        report = train_step(state, batch.to(_device(model)), task, job.train)
+        if state.step % job.train.log_every == 0 or state.step == job.train.steps:
+            now = time.monotonic()
+            images = (state.step - logged_step) * len(batch) * share.num_workers
+            log.append({**report.as_row(), "images_per_s": images / (now - begun)})
+            begun, logged_step = now, state.step
+            if job.counter is not None and share.worker == 0:
+                job.counter.put(state.step, f"loss {log[-1]['loss']:.3f}")
+        if state.step % job.train.checkpoint_every == 0 and state.step < job.train.steps:
+            with _folder(share) as folder:
+                _save(folder, job, model, state, log, {})
+                ray.train.report({"step": state.step}, checkpoint=_checkpoint(folder, share))
+    return _finish(job, task, model, state, log, share)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
+    """Build the model, from the checkpoint of an earlier try if there is one."""
+    torch.manual_seed(job.train.seed)
+    model = build(job.model, len(job.classes))
+    if job.init is not None:
+        model.load_state_dict(safetensors.torch.load(ray.get(job.init).weights))
+    device = ray.train.torch.get_device()
+    model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    balance = LossBalance.start(
+        alpha=job.train.alpha,
+        normalised=job.train.loss == "normalised",
+        decay=job.train.mean_decay,
+        device=device,
+    )
+    wrapped = ray.train.torch.prepare_model(model, move_to_device=False)
+    optimizer = make_optimizer(model, job.train)
+    state = TrainState(model=wrapped, optimizer=optimizer, balance=balance, step=0)
+    log: list[dict[str, Any]] = []
+    if checkpoint := ray.train.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            load_state(Path(folder), state, model)
+            log = load_log(Path(folder))
+    return model, state, log
+
+
+def _finish(
+    job: Job,
+    task: Task,
+    model: nn.Module,
+    state: TrainState,
+    log: list[dict[str, Any]],
+    share: Share,
+) -> dict[str, float | None]:
+    """Validate, and leave the last checkpoint."""
+    model.eval()
+    val = FittedBlocks(
+        rows=job.val, num_images=job.num_val, size_px=job.model.image_size_px, share=share
+    )
+    views = in_order(val, batch_size=job.train.batch_size, loaders=job.train.loaders)
+    predictions = predict(Teacher(model, task, _device(model)), views)
+    metrics: dict[str, float | None] = {}
+    if share.worker == 0:
+        metrics = finite(task.metrics(ray.get(job.val), predictions, job.classes))
+    with _folder(share) as folder:
+        if share.worker == 0:
+            pq.write_table(predictions, folder / PREDICTIONS)
+            (folder / METRICS).write_text(json.dumps(metrics))
+        _save(folder, job, model, state, log, metrics)
+        ray.train.report({"step": state.step, **metrics}, checkpoint=_checkpoint(folder, share))
+    return metrics
+
+
+@contextmanager
+def _folder(share: Share) -> Iterator[Path]:
+    """A scratch folder; Train uploads from it before `report` returns."""
+    with tempfile.TemporaryDirectory(prefix=f"ray_st-{share.worker}-") as folder:
+        yield Path(folder)
+
+
+def _checkpoint(folder: Path, share: Share) -> Checkpoint | None:
+    # All workers report, which is a barrier; only the first has something to store.
+    return Checkpoint.from_directory(str(folder)) if share.worker == 0 else None
+
+
+def _save(
+    folder: Path,
+    job: Job,
+    model: nn.Module,
+    state: TrainState,
+    log: list[dict[str, Any]],
+    metrics: Mapping[str, float | None],
+) -> None:
+    """Write all that a resumed run or a user of the model needs."""
+    card = ModelCard(
+        task=job.task,
+        classes=job.classes,
+        model=job.model,
+        preprocessing={"fit": "long side to model.image_size_px, padded right and bottom"},
+        recipe=job.recipe,
+        loss_balance={
+            "alpha": job.train.alpha,
+            "loss": job.train.loss,
+            "mean_decay": job.train.mean_decay,
+            **state.balance.state_dict(),
+        },
+        metrics=metrics,
+    )
+    save_model(folder, model, card)
+    save_state(folder, state)
+    save_log(folder, log)
+
+
+def fit(job: Job, out: Path, name: str = "train") -> dict[str, float | None]:
+    """Train, and leave the model in `out`; goes on from the last checkpoint found there.
+
+    Returns the metrics on the validation images.
+    """
+    config = job.train
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": config.cpus_per_worker, "GPU": int(config.use_gpu)},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str((out / "ray_train").resolve()),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+        ),
+    )
+    result = trainer.fit()
+    with result.checkpoint.as_directory() as folder:
+        for file in (WEIGHTS, LOG, PREDICTIONS, METRICS, CARD):
+            shutil.copyfile(Path(folder) / file, out / file)
+    metrics: dict[str, float | None] = json.loads((out / METRICS).read_text())
+    return metrics

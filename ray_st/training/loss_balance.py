@@ -1,0 +1,141 @@
+"""The heart of the method: two losses, one step, and neither drowns the other.
+
+In: per-image loss sums of a batch that holds both origins. Out: one scalar to differentiate, the
+global figures for the log, and the moving averages, moved on. Next: `schedule.py`.
+
+    L = (L_h + alpha * (mean_h / mean_p) * L_p) / (1 + alpha)
+
+L_h and L_p are the losses of the human and the pseudo images of the *global* batch; mean_h and
+mean_p are their moving averages, taken as constants. Source: "Rethinking Pre-training and
+Self-training", section on loss normalisation; decay and start of the averages are our choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from ray_st.data.labels import Origin
+from ray_st.tasks.task import LossSums
+
+HUMAN, PSEUDO = int(Origin.HUMAN), int(Origin.PSEUDO)
+
+# Under this a mean loss is noise, and dividing by it would be an overflow.
+_SMALLEST_MEAN = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LossBalance:
+    """How the two losses are weighed, with the moving averages so far.
+
+    A value: every step returns the next one, so saving and resuming is saving and passing it.
+    `totals` and `weights` are the parts of a bias-corrected average, entry `Origin.HUMAN` and
+    `Origin.PSEUDO`: the first batch stands as it is, and its weight fades as others come.
+    """
+
+    alpha: float  # weight of the pseudo loss, >= 0
+    normalised: bool  # False: the plain sum L_h + alpha * L_p, for comparison
+    decay: float  # of the moving averages, 0..1 a step
+    totals: Float[Tensor, 2]
+    weights: Float[Tensor, 2]
+
+    @classmethod
+    def start(
+        cls, *, alpha: float, normalised: bool, decay: float, device: torch.device | str = "cpu"
+    ) -> LossBalance:
+        """Begin with empty averages."""
+        empty = torch.zeros(2, device=device)
+        return cls(alpha=alpha, normalised=normalised, decay=decay, totals=empty, weights=empty)
+
+    @property
+    def means(self) -> Float[Tensor, 2]:
+        """Moving averages of the human and the pseudo loss; 0 for an origin never seen."""
+        return self.totals / self.weights.clamp_min(_SMALLEST_MEAN)
+
+    def updated(self, losses: Float[Tensor, 2], seen: Bool[Tensor, 2]) -> LossBalance:
+        """Move the averages by one step; an origin without an image in it keeps its own."""
+        totals = self.decay * self.totals + (1 - self.decay) * losses
+        weights = self.decay * self.weights + (1 - self.decay)
+        return replace(
+            self,
+            totals=torch.where(seen, totals, self.totals),
+            weights=torch.where(seen, weights, self.weights),
+        )
+
+    def factors(self, seen: Bool[Tensor, 2]) -> Float[Tensor, 2]:
+        """What L_h and L_p are multiplied by, constants of the step.
+
+        With one origin missing from the whole global batch, the normalised form gives the other
+        one its place, so that the size of a step never jumps.
+        """
+        if not self.normalised:
+            return torch.tensor([1.0, self.alpha], device=seen.device)
+        means = self.means.clamp_min(_SMALLEST_MEAN)
+        known = (self.weights > 0).all()
+        ratio = torch.where(known, means[HUMAN] / means[PSEUDO], 1.0)
+        shares = torch.tensor([1.0, self.alpha], device=seen.device) * seen
+        shares = shares / shares.sum().clamp_min(_SMALLEST_MEAN)
+        return shares * torch.stack([torch.ones_like(ratio), ratio])
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """The averages as plain numbers, exact in JSON."""
+        return {"totals": self.totals.tolist(), "weights": self.weights.tolist()}
+
+    def resumed(self, state: dict[str, list[float]]) -> LossBalance:
+        """Go on from saved averages."""
+        device = self.totals.device
+        return replace(
+            self,
+            totals=torch.tensor(state["totals"], device=device),
+            weights=torch.tensor(state["weights"], device=device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BalancedLoss:
+    """One step's loss, and what it was made of."""
+
+    to_differentiate: Float[Tensor, ""]  # this worker's share; DDP's averaging makes it the whole
+    total: Float[Tensor, ""]  # L of the global batch, equal on all workers
+    losses: Float[Tensor, 2]  # L_h and L_p of the global batch, before weighing
+    seen: Bool[Tensor, 2]  # whether the global batch held an image of the origin
+    balance: LossBalance  # for the next step
+
+
+def balanced_loss(
+    sums: LossSums,
+    origins: Int64[Tensor, " b"],
+    is_valid: Bool[Tensor, " b"],
+    balance: LossBalance,
+) -> BalancedLoss:
+    """Weigh the two losses of a global batch; the same on 1 worker or N.
+
+    Each worker passes its own images. One all-reduce of six numbers makes the counts, and so the
+    normalisers and the averages, those of the global batch: a worker with few boxes in its half
+    counts for little, as it would in one process.
+    """
+    member = torch.stack([(origins == kind) & is_valid for kind in (HUMAN, PSEUDO)])
+    # `where` and not a product: a blank image's loss may be anything, NaN too.
+    local = torch.where(member, sums.sums.float(), 0.0).sum(dim=1)
+    counts = torch.where(member, sums.counts.float(), 0.0).sum(dim=1)
+    world = torch.cat([local.detach(), counts, member.sum(dim=1).float()])
+    num_workers = 1
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(world)
+        num_workers = dist.get_world_size()
+    global_sums, global_counts, images = world.chunk(3)
+    normaliser = (global_counts + sums.count_offset).clamp_min(_SMALLEST_MEAN)
+    losses, seen = global_sums / normaliser, images > 0
+    balance = balance.updated(losses, seen)
+    factors = balance.factors(seen)
+    return BalancedLoss(
+        to_differentiate=num_workers * (factors * local / normaliser).sum(),
+        total=(factors * losses).sum(),
+        losses=losses,
+        seen=seen,
+        balance=balance,
+    )

@@ -1,0 +1,88 @@
+"""One step: forward, loss, backward, clip, move.
+
+In: `TrainState` and a `Batch`. Out: the state moved on and a `StepReport` that is still on the
+device, so that nothing waits for it. Next: `evaluate.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ray_st.data.batches import Batch
+from ray_st.data.labels import Origin
+from ray_st.tasks.task import Task
+from ray_st.training.loss_balance import HUMAN, PSEUDO, BalancedLoss, LossBalance, balanced_loss
+from ray_st.training.schedule import TrainConfig, learning_rate
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """All that a step changes."""
+
+    model: nn.Module  # perhaps wrapped by DDP
+    optimizer: torch.optim.Optimizer
+    balance: LossBalance
+    step: int  # steps done
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepReport:
+    """What one step did; tensors, read only when a line is logged."""
+
+    step: int  # the step's number, from 1
+    lr: float
+    loss: BalancedLoss
+    gradient_norm: Float[Tensor, ""]  # before clipping
+    pseudo_boxes: float  # labels an image in the pseudo half of this worker
+    unreadable: int  # images of this worker that could not be read
+
+    def as_row(self) -> dict[str, float | int | None]:
+        """Plain numbers for metrics.jsonl; None where an origin has no image."""
+        seen = self.loss.seen.tolist()
+        losses, means = self.loss.losses.tolist(), self.loss.balance.means.tolist()
+        return {
+            "step": self.step,
+            "loss": float(self.loss.total),
+            "loss_human": losses[HUMAN] if seen[HUMAN] else None,
+            "loss_pseudo": losses[PSEUDO] if seen[PSEUDO] else None,
+            "mean_human": means[HUMAN] if seen[HUMAN] else None,
+            "mean_pseudo": means[PSEUDO] if seen[PSEUDO] else None,
+            "lr": self.lr,
+            "gradient_norm": float(self.gradient_norm),
+            "pseudo_boxes_per_image": self.pseudo_boxes if seen[PSEUDO] else None,
+            "unreadable_images": self.unreadable,
+        }
+
+
+def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig) -> StepReport:
+    """Learn from one batch. Updates `state` in place; the batch is on the model's device."""
+    lr = learning_rate(state.step, config)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    size_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
+    targets = task.targets(batch.labels, size_hw, batch.pixels.device)
+    sums = task.loss_sums(state.model(batch.pixels), targets)
+    loss = balanced_loss(sums, batch.origins, batch.is_valid, state.balance)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.to_differentiate.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    state.optimizer.step()
+    state.balance = loss.balance
+    state.step += 1
+    pseudo = [
+        len(one)
+        for one, origin in zip(batch.labels, batch.origins.tolist(), strict=True)
+        if origin == Origin.PSEUDO
+    ]
+    return StepReport(
+        step=state.step,
+        lr=lr,
+        loss=loss,
+        gradient_norm=norm,
+        pseudo_boxes=sum(pseudo) / max(1, len(pseudo)),
+        unreadable=int((~batch.is_valid).sum()),
+    )

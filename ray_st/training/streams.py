@@ -1,0 +1,69 @@
+"""The human and the pseudo stream: two Ray datasets a worker, paired in every step.
+
+In: LABEL_ROWs in the object store, and which steps are wanted. Out: `Batch`es in the one true order
+of `data.order`. Next: `evaluate.py`.
+
+Each worker executes datasets of just its own share of every step. So there is no barrier between
+workers, no remainder, no restart at an epoch's end, and a resumed run starts at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.batches import Batch, collate, paired
+from ray_st.data.feed import Share, TrainingBlocks, in_order
+from ray_st.data.labels import Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One origin's endless stream of training images."""
+
+    rows: Any  # reference to a table of LABEL_ROWs
+    num_images: int
+    origin: Origin
+    batch_size: int  # images a step, over all workers
+    size_px: int
+    augment: AugmentConfig
+    seed: int
+    loaders: int  # most loading tasks at once, a worker
+
+    def batches(self, first_step: int, last_step: int, share: Share) -> Iterator[Batch]:
+        """One worker's part of the batches of the steps `first_step` to `last_step` - 1."""
+        blocks = TrainingBlocks(
+            rows=self.rows,
+            num_images=self.num_images,
+            batch_size=self.batch_size,
+            size_px=self.size_px,
+            augment=self.augment,
+            seed=self.seed,
+            share=share,
+            first_step=first_step,
+            last_step=last_step,
+        )
+        own = self.batch_size // share.num_workers
+        for views in in_order(blocks, batch_size=own, loaders=self.loaders):
+            yield collate(
+                views.pixels,
+                views.labels,
+                origin=self.origin,
+                is_valid=views.is_valid,
+                image_ids=views.image_ids,
+            )
+
+
+def paired_batches(
+    human: Stream, pseudo: Stream | None, first_step: int, last_step: int, share: Share
+) -> Iterator[Batch]:
+    """The batch of each step: the human half, and the pseudo half when there is one."""
+    human_batches = human.batches(first_step, last_step, share)
+    if pseudo is None:
+        yield from human_batches
+        return
+    pseudo_batches = pseudo.batches(first_step, last_step, share)
+    for pair in zip(human_batches, pseudo_batches, strict=True):
+        yield paired(*pair)

@@ -1,0 +1,17 @@
+"""The verbs: what can be asked for on a command line or by a job.
+
+In: a verb's config. Out: a folder with a summary.json. Each file holds one verb: its config, which
+is its command line, and `run`. This file: which verbs there are. Next: `verb.py`.
+"""
+
+from __future__ import annotations
+
+VERBS = {
+    "demo": "The whole loop on scenes of handwritten digits; nothing is downloaded.",
+    "run": "The whole loop on your own images: teacher, labels, student, comparison, sweep.",
+    "train": "Train a model on human labels; with --pseudo on human and pseudo labels jointly.",
+    "label": "Let a teacher label a pool of images.",
+    "eval": "Measure a model on labelled images.",
+    "sweep": "Train the student for several alphas, side by side.",
+    "report": "Write report.html for a folder that another verb left.",
+}

@@ -1,0 +1,80 @@
+"""`ray-st eval`: a model's figures on labelled images, by the same pool that labels.
+
+In: a model folder and labelled images. Out: predictions.parquet and the task's figures.
+Next: `sweep.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from ray_st.cluster.placement import labeling_needs, require_fits
+from ray_st.cluster.session import resources
+from ray_st.config import UserError
+from ray_st.data.rows import IMAGE_ROW
+from ray_st.data.sources import open_labeled
+from ray_st.labeling.pool import LabelConfig, label, read_raw
+from ray_st.models.saved import read_model, require_classes, versions
+from ray_st.progress import shown
+from ray_st.selftraining.folder import finished, write_summary
+from ray_st.selftraining.loop import headline
+from ray_st.tasks import make_task
+from ray_st.training.checkpoints import finite
+from ray_st.training.loop import PREDICTIONS
+from ray_st.verbs.verb import Verb, begun
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalVerb(Verb):
+    """Measure a model."""
+
+    model: str
+    """Model folder that `ray-st train` left."""
+    data: str
+    """Labelled images: coco:PATH, or a path or URI ending in .json."""
+    images: str | None = None
+    """Folder of the images. None: looked for beside the annotation file."""
+    out: str = "runs/eval"
+    """Folder of the results; running the same again goes on with it."""
+    label: LabelConfig = field(default_factory=LabelConfig)
+
+
+CONFIG = EvalVerb
+
+
+def run(config: EvalVerb, console: Console) -> None:
+    """Predict on every image, and compare."""
+    saved = read_model(config.model, "model")
+    truth = open_labeled(config.data, images=config.images)
+    if truth.rows.num_rows == 0:
+        raise UserError(f"data: {config.data} lists no image; name a set that has some")
+    require_classes(saved, truth.classes, what="model", data=config.data)
+    with begun(config, console, f"{truth.rows.num_rows} images to measure on") as out:
+        if out is None:
+            return
+        if (summary := finished(out)) is None:
+            require_fits(labeling_needs(config.label), **resources())
+            begun_at = time.monotonic()
+            images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
+            with shown({"eval": images.num_rows}, console) as counters:
+                label(images, saved, out, config.label, counters["eval"])
+            predictions = read_raw(out)
+            pq.write_table(predictions, out / PREDICTIONS)
+            pq.write_table(truth.rows, out / "val.parquet")
+            task = make_task(saved.card.task, saved.card.model, len(truth.classes))
+            summary = {
+                "verb": "eval",
+                "metrics": finite(task.metrics(truth.rows, predictions, truth.classes)),
+                "images": truth.rows.num_rows,
+                "failures": pq.read_metadata(out / "failures.parquet").num_rows,
+                "findings": dict(truth.findings),
+                "seconds": time.monotonic() - begun_at,
+                "model_sha256": saved.digest,
+                "versions": versions(),
+            }
+            write_summary(out, summary)
+        console.print(f"eval       {headline(summary['metrics'])}", highlight=False)

@@ -1,0 +1,58 @@
+"""`ray-st label`: a teacher labels a pool; every image ends as labels or as a recorded failure.
+
+In: images and a model folder. Out: a folder of Parquet that `train --pseudo` takes. Next:
+`eval.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from ray_st.cluster.placement import labeling_needs, require_fits
+from ray_st.cluster.session import resources
+from ray_st.data.sources import open_images
+from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.pool import LabelConfig
+from ray_st.models.saved import read_model
+from ray_st.progress import shown
+from ray_st.selftraining.stages import label_stage
+from ray_st.verbs.verb import Verb, begun
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelVerb(Verb):
+    """Label a pool."""
+
+    images: str
+    """The pool: a folder (path or URI), or coco:PATH whose labels are ignored."""
+    teacher: str
+    """Model folder that `ray-st train` left."""
+    out: str = "runs/label"
+    """Folder of the results; running the same again goes on with it."""
+    label: LabelConfig = field(default_factory=LabelConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+CONFIG = LabelVerb
+
+
+def run(config: LabelVerb, console: Console) -> None:
+    """Label every image once."""
+    saved = read_model(config.teacher, "teacher")
+    images = open_images(config.images)
+    with begun(config, console, f"{images.num_rows} images to label") as out:
+        if out is None:
+            return
+        require_fits(labeling_needs(config.label), **resources())
+        with shown({"label": images.num_rows}, console) as counters:
+            summary = label_stage(
+                images, saved, out, config.label, config.policy, counters["label"]
+            )
+        facts = summary["pseudo"]
+        console.print(
+            f"label      {facts['images']} images, {facts['boxes_per_image']:.2f} boxes an image, "
+            f"{facts['empty_share']:.0%} empty, {facts['failures']} unreadable",
+            highlight=False,
+        )

@@ -1,0 +1,37 @@
+"""`ray-st report DIR`: the report of a folder that another verb left.
+
+In: a run folder. Out: report.html in it. Next: `ray_st.cli`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ray_st.config import UserError
+from ray_st.report import write_report
+from ray_st.selftraining.folder import SUMMARY
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportVerb:
+    """Write a report."""
+
+    run: str
+    """The folder; may be given without the flag."""
+
+
+CONFIG = ReportVerb
+POSITIONAL = "run"
+
+
+def run(config: ReportVerb, console: Console) -> None:
+    """Write report.html from what the folder holds."""
+    out = Path(config.run)
+    if not (out / SUMMARY).is_file():
+        raise UserError(
+            f"run: {out} holds no {SUMMARY}; pass the --out folder of a verb that has ended"
+        )
+    console.print(f"report     {write_report(out)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,108 @@
+"""`ray-st run`: the whole loop from one recipe.
+
+In: labelled images and a pool. Out: a run folder with a stage a sub-folder, summary.json and
+report.html. Next: `demo.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ray_st.cluster.session import resources
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.sources import DataConfig
+from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.pool import LabelConfig
+from ray_st.models import ModelConfig
+from ray_st.report import write_report
+from ray_st.selftraining.folder import finished
+from ray_st.selftraining.loop import Loop, LoopConfig
+from ray_st.selftraining.materials import Materials, open_materials, require_pool
+from ray_st.selftraining.stages import Learning
+from ray_st.selftraining.sweep import SweepConfig
+from ray_st.tasks import TaskName
+from ray_st.training.schedule import TrainConfig
+from ray_st.verbs.verb import Verb, begun, recipe_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopVerb(Verb):
+    """The sections of the whole loop, wherever its data come from."""
+
+    task: TaskName = "detection"
+    """What is learned."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunVerb(LoopVerb):
+    """Run the whole loop."""
+
+    out: str = "runs/run"
+    """Folder of the results; running the same again goes on with it."""
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+CONFIG = RunVerb
+
+
+def run(config: RunVerb, console: Console) -> None:
+    """Run all stages on the user's own images, then write the report."""
+    run_loop(config, config.data, console)
+
+
+def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
+    """Run all stages on these data, then write the report."""
+    materials = open_materials(data)
+    pool = require_pool(materials)
+    plan = (
+        f"{materials.human.rows.num_rows} labelled images, {pool.num_rows} to label, "
+        f"{materials.val.rows.num_rows} to measure on"
+    )
+    with begun(config, console, plan) as out:
+        if out is None:
+            return
+        console.print(f"{'data':<11}{plan}", highlight=False)
+        _report_findings(materials, console)
+        if (summary := finished(out)) is None:
+            loop = Loop(
+                learning=Learning.of(config),
+                label=config.label,
+                policy=config.policy,
+                sweep=config.sweep,
+                loop=config.loop,
+                materials=materials,
+                recipe=recipe_of(config),
+                out=out,
+                console=console,
+            )
+            summary = loop.run(**resources())
+        print_models(summary, console)
+        console.print(f"report     {write_report(out)}", highlight=False, soft_wrap=True)
+
+
+def _report_findings(materials: Materials, console: Console) -> None:
+    for name, findings in materials.findings.items():
+        for what, count in findings.items():
+            console.print(f"{'data':<11}{name}: {what}: {count}", highlight=False)
+
+
+def print_models(summary: dict[str, Any], console: Console) -> None:
+    """Print the models side by side."""
+    table = Table("model", *(columns := ("AP", "AP50", "AP75")))
+    names = [name for name in ("teacher", "human_only", "student") if name in summary]
+    for name in names:
+        figures = [summary[name].get(column) for column in columns]
+        cells = ["-" if figure is None else f"{figure:.1f}" for figure in figures]
+        table.add_row(name, *cells, style="bold" if name == "student" else "")
+    console.print(table)

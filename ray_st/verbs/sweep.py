@@ -1,0 +1,81 @@
+"""`ray-st sweep`: the student for several alphas, by Ray Tune.
+
+In: what `train --pseudo` takes. Out: a folder a trial, and a table of alphas. Next: `run.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from ray_st.cluster.placement import most_at_once, require_fits, training_needs
+from ray_st.cluster.session import resources
+from ray_st.config import UserError
+from ray_st.models.saved import versions
+from ray_st.progress import shown
+from ray_st.selftraining.folder import finished, write_summary
+from ray_st.selftraining.loop import headline
+from ray_st.selftraining.materials import open_materials
+from ray_st.selftraining.stages import Learning, read_init, read_pseudo, training_job
+from ray_st.selftraining.sweep import SweepConfig, run_sweep, trials_of
+from ray_st.verbs.train import TrainVerb
+from ray_st.verbs.verb import begun, recipe_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepVerb(TrainVerb):
+    """Sweep alpha."""
+
+    out: str = "runs/sweep"
+    """Folder of the results; running the same again goes on with it."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+
+
+CONFIG = SweepVerb
+
+
+def run(config: SweepVerb, console: Console) -> None:
+    """Train every trial, and say which alpha is best."""
+    if config.pseudo is None:
+        raise UserError("pseudo: is missing; pass --pseudo with the --out folder of `ray-st label`")
+    if not config.sweep.alphas:
+        raise UserError(
+            "sweep.alphas: must name at least one alpha, got none; pass --sweep.alphas 1"
+        )
+    materials = open_materials(config.data)
+    human, learning = materials.human, Learning.of(config)
+    init = read_init(config.init, learning, human.classes, config.data.train)
+    pseudo = read_pseudo(config.pseudo, config.policy, human.classes)
+    trials = trials_of(config.sweep)
+    with begun(config, console, f"{len(trials)} trials of {config.sweep.steps} steps") as out:
+        if out is None:
+            return
+        if (summary := finished(out)) is None:
+            needs = training_needs(config.train, has_pseudo=True)
+            require_fits(needs, **resources())
+            begun_at = time.monotonic()
+            job = training_job(
+                learning,
+                human=human,
+                val=materials.val,
+                pseudo=pseudo,
+                init=init,
+                recipe=recipe_of(config),
+            )
+            totals = {trial.name: config.sweep.steps for trial in trials}
+            at_once = most_at_once(needs, **resources())
+            with shown(totals, console) as counters:
+                rows = run_sweep(job, config.sweep, out, at_once=at_once, counters=counters)
+            summary = {
+                "verb": "sweep",
+                "sweep": rows,
+                "seconds": time.monotonic() - begun_at,
+                "findings": materials.findings,
+                "versions": versions(),
+            }
+            write_summary(out, summary)
+        for row in summary["sweep"]:
+            loss = "normalised" if row["normalised"] else "plain"
+            console.print(f"alpha {row['alpha']:<8g}{loss:<12}{headline(row)}", highlight=False)

@@ -1,0 +1,78 @@
+"""`ray-st train`: human labels only make a teacher; with `--pseudo` they make a student.
+
+In: labelled images, perhaps a folder that `label` left. Out: a model folder. Next: `label.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from ray_st.cluster.placement import require_fits, training_needs
+from ray_st.cluster.session import resources
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.sources import DataConfig
+from ray_st.labeling.policy import PolicyConfig
+from ray_st.models import ModelConfig
+from ray_st.progress import shown
+from ray_st.selftraining.loop import headline
+from ray_st.selftraining.materials import open_materials
+from ray_st.selftraining.stages import (
+    Learning,
+    read_init,
+    read_pseudo,
+    train_stage,
+    training_job,
+)
+from ray_st.tasks import TaskName
+from ray_st.training.schedule import TrainConfig
+from ray_st.verbs.verb import Verb, begun, recipe_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVerb(Verb):
+    """Train a teacher or a student."""
+
+    out: str = "runs/train"
+    """Folder of the results; running the same again goes on with it."""
+    pseudo: str | None = None
+    """Folder that `ray-st label` left: train on its labels too."""
+    init: str | None = None
+    """Model folder whose weights to start from; by default random weights."""
+    task: TaskName = "detection"
+    """What is learned."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+CONFIG = TrainVerb
+
+
+def run(config: TrainVerb, console: Console) -> None:
+    """Train, validate, and leave the model in `config.out`."""
+    materials = open_materials(config.data)
+    human, val, learning = materials.human, materials.val, Learning.of(config)
+    init = read_init(config.init, learning, human.classes, config.data.train)
+    pseudo = None
+    if config.pseudo is not None:
+        pseudo = read_pseudo(config.pseudo, config.policy, human.classes)
+    plan = (
+        f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
+    )
+    with begun(config, console, plan) as out:
+        if out is None:
+            return
+        require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
+        pq.write_table(val.rows, out / "val.parquet")
+        job = training_job(
+            learning, human=human, val=val, pseudo=pseudo, init=init, recipe=recipe_of(config)
+        )
+        with shown({"train": config.train.steps}, console) as counters:
+            extra = {"findings": materials.findings}
+            summary = train_stage(job, out, counters["train"], extra)
+        console.print(f"train      {headline(summary['metrics'])}", highlight=False)

@@ -1,0 +1,86 @@
+"""What all verbs share: where results go, which cluster, and the recipe with every section.
+
+In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold; `begun`.
+Next: `train.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ray_st.cluster.session import connected
+from ray_st.config import as_dict
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.sources import DataConfig
+from ray_st.data.sources.digits import DigitsConfig
+from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.pool import LabelConfig
+from ray_st.models import ModelConfig
+from ray_st.recipe import dump
+from ray_st.selftraining import folder
+from ray_st.selftraining.loop import LoopConfig
+from ray_st.selftraining.sweep import SweepConfig
+from ray_st.tasks import TaskName
+from ray_st.training.schedule import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """What every verb takes."""
+
+    out: str
+    """Folder of the results; running the same again goes on with it."""
+    address: str | None = None
+    """Ray cluster: local, auto, or ray://HOST:PORT. By default auto in a job, else local."""
+    dry_run: bool = False
+    """Resolve and check everything, print it, and stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All sections that a recipe may hold; a verb uses some of them."""
+
+    task: TaskName = "detection"
+    """What is learned."""
+    data: DataConfig = field(default_factory=DataConfig)
+    digits: DigitsConfig = field(default_factory=DigitsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+def recipe_of(config: Verb) -> dict[str, Any]:
+    """A resolved config without what is of one call only: it can be passed as --config again."""
+    return {
+        name: value
+        for name, value in as_dict(config).items()
+        if name not in ("out", "address", "dry_run")
+    }
+
+
+@contextmanager
+def begun(config: Verb, console: Console, plan: str) -> Iterator[Path | None]:
+    """Hold the run's folder and a cluster; or say the plan of a dry run and give None.
+
+    Everything that a user can have written wrong is checked before this is entered.
+    """
+    out, recipe = Path(config.out), dump(recipe_of(config))
+    folder.check(out, recipe)
+    if config.dry_run:
+        console.print(recipe, highlight=False, markup=False, end="")
+        console.print(f"# dry run: {plan}; nothing was started", highlight=False, markup=False)
+        yield None
+        return
+    folder.claim(out, recipe)
+    with connected(config.address):
+        yield out

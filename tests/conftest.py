@@ -1,0 +1,45 @@
+"""What all tests share: shape checks on the contracts, and a quiet, small Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Set before Ray is imported anywhere. Ray's own variables for tests on a small machine.
+os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", "120")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "PYTHON worker processes have been started")
+
+_CHECKED = (
+    "ray_st.data.labels",
+    "ray_st.data.batches",
+    "ray_st.data.order",
+    "ray_st.data.views",
+    "ray_st.models.retinanet",
+    "ray_st.tasks.detection",
+    "ray_st.training.loss_balance",
+    "ray_st.training.step",
+)
+install_import_hook(_CHECKED, "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Small real data sets beside the checkout; a clone elsewhere has none."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the real data sets that stand beside the project's own checkout")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """A local Ray for the tests of one module."""
+    from ray_st.cluster.session import connected
+
+    with connected("local"):
+        yield

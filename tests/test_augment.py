@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_st.config import UserError
+from ray_st.data.augment import AugmentConfig, view
+from ray_st.data.images import PAD_RGB
+from ray_st.data.labels import Detections
+
+pytestmark = pytest.mark.pure
+
+STILL = AugmentConfig(flip_probability=0, scale_jitter=(1, 1))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_no_jitter_and_no_flip_is_fit():
+    pixels = np.full((20, 40, 3), 9, np.uint8)
+    shown, labels = view(pixels, Detections.of([[4, 4, 20, 20]], [1]), 80, rng(), STILL)
+    assert (shown[:40] == 9).all()
+    assert (shown[40:] == PAD_RGB).all()
+    assert labels.boxes_xyxy.tolist() == [[8, 8, 40, 40]]
+    assert labels.areas_px.tolist() == [256]  # the source's area stays
+
+
+def test_flip_mirrors_pixels_and_boxes():
+    pixels = np.zeros((10, 20, 3), np.uint8)
+    pixels[:, :5] = 200
+    config = AugmentConfig(flip_probability=1, scale_jitter=(1, 1))
+    shown, labels = view(pixels, Detections.of([[0, 2, 5, 9]], [0]), 20, rng(), config)
+    assert labels.boxes_xyxy.tolist() == [[15, 2, 20, 9]]
+    assert (shown[:10, 15:] == 200).all()
+    assert (shown[:10, :15] == 0).all()
+
+
+def test_larger_is_cropped_at_random_places():
+    # A bright square; enlarged twice, the box must frame it wherever the crop fell.
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[16:24, 16:24] = 255
+    config = AugmentConfig(flip_probability=0, scale_jitter=(2, 2))
+    corners = set()
+    for seed in range(20):
+        shown, labels = view(pixels, Detections.of([[16, 16, 24, 24]], [0]), 40, rng(seed), config)
+        left, top, right, bottom = labels.boxes_xyxy[0].astype(int)
+        corners.add((left, top))
+        assert (shown[top + 1 : bottom - 1, left + 1 : right - 1] > 150).all()
+    assert len(corners) > 15
+
+
+def test_smaller_is_padded_right_and_below():
+    config = AugmentConfig(flip_probability=0, scale_jitter=(0.5, 0.5))
+    shown, labels = view(
+        np.zeros((40, 40, 3), np.uint8), Detections.of([[0, 0, 40, 40]], [0]), 40, rng(), config
+    )
+    assert (shown[:20, :20] == 0).all()
+    assert (shown[20:] == PAD_RGB).all()
+    assert labels.boxes_xyxy.tolist() == [[0, 0, 20, 20]]
+
+
+def test_crowds_and_specks_are_dropped():
+    labels = Detections.of(
+        [[0, 0, 30, 30], [5, 5, 5.5, 30], [2, 2, 9, 9]], [0, 1, 2], is_crowd=[True, False, False]
+    )
+    _, left = view(np.zeros((40, 40, 3), np.uint8), labels, 40, rng(), STILL)
+    assert left.class_ids.tolist() == [2]
+
+
+def test_an_image_without_boxes_has_a_view():
+    shown, labels = view(np.zeros((7, 3, 3), np.uint8), Detections.of(), 32, rng(), AugmentConfig())
+    assert shown.shape == (32, 32, 3)
+    assert len(labels) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    height=st.integers(1, 120),
+    width=st.integers(1, 120),
+    size_px=st.integers(1, 96),
+    low=st.floats(0.1, 1),
+    high=st.floats(1, 2),
+    seed=st.integers(0, 2**32),
+)
+def test_boxes_stay_in_the_view_and_the_seed_decides(height, width, size_px, low, high, seed):
+    draw = rng(seed)
+    corners = draw.uniform(-0.2, 1.2, (6, 2, 2)) * (width, height)
+    corners.sort(axis=1)
+    labels = Detections.of(corners.reshape(6, 4), np.arange(6))
+    pixels = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    config = AugmentConfig(scale_jitter=(low, high))
+    shown, kept = view(pixels, labels, size_px, rng(seed), config)
+    assert shown.shape == (size_px, size_px, 3)
+    assert kept.boxes_xyxy.dtype == np.float32
+    assert (kept.boxes_xyxy >= 0).all()
+    assert (kept.boxes_xyxy <= size_px).all()
+    assert (kept.boxes_xyxy[:, 2:] - kept.boxes_xyxy[:, :2] >= 1).all()
+    again, kept_again = view(pixels, labels, size_px, rng(seed), config)
+    np.testing.assert_array_equal(shown, again)
+    np.testing.assert_array_equal(kept.boxes_xyxy, kept_again.boxes_xyxy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("flip_probability", 1.5),
+        ("flip_probability", float("nan")),
+        ("scale_jitter", (1.2, 0.8)),
+        ("scale_jitter", (0, 1)),
+        ("scale_jitter", (1, float("inf"))),
+        ("scale_jitter", (1,)),
+    ],
+)
+def test_wrong_settings_name_their_field(field, value):
+    with pytest.raises(UserError, match=rf"augment\.{field}"):
+        AugmentConfig(**{field: value})

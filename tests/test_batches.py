@@ -1,0 +1,84 @@
+"""Views to batches: order, origin, and where the pixels lie in memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from ray_st.data.batches import collate, paired
+from ray_st.data.labels import Detections, Origin
+
+pytestmark = pytest.mark.pure
+
+SIDE = 5  # odd
+
+
+def views(count, *, first_id, origin):
+    rng = np.random.default_rng(first_id)
+    pixels = rng.integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+    labels = [Detections.of([[0, 0, 1 + i, 2]] * i, range(i)) for i in range(count)]
+    batch = collate(
+        pixels,
+        labels,
+        origin=origin,
+        is_valid=np.arange(count) % 2 == 0,
+        image_ids=first_id + np.arange(count),
+    )
+    return pixels, batch
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_collate_keeps_order_and_does_not_move_pixels(count):
+    pixels, batch = views(count, first_id=40, origin=Origin.PSEUDO)
+    assert len(batch) == count
+    assert batch.pixels.shape == (count, 3, SIDE, SIDE)
+    assert batch.pixels.dtype == torch.uint8
+    assert count == 0 or batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(batch.pixels.permute(0, 2, 3, 1).numpy(), pixels)
+    assert count == 0 or np.shares_memory(batch.pixels.numpy(), pixels)
+    assert batch.image_ids.tolist() == [40 + i for i in range(count)]
+    assert batch.origins.tolist() == [int(Origin.PSEUDO)] * count
+    assert batch.origins.dtype == batch.image_ids.dtype == torch.int64
+    assert batch.is_valid.tolist() == [True, False, True][:count]
+    assert [len(one) for one in batch.labels] == list(range(count))
+
+
+@pytest.mark.parametrize(("num_human", "num_pseudo"), [(2, 3), (1, 1), (0, 2), (2, 0)])
+def test_paired_puts_the_human_half_first(num_human, num_pseudo):
+    human_pixels, human = views(num_human, first_id=10, origin=Origin.HUMAN)
+    pseudo_pixels, pseudo = views(num_pseudo, first_id=90, origin=Origin.PSEUDO)
+    batch = paired(human, pseudo)
+    assert len(batch) == num_human + num_pseudo
+    expected = np.concatenate([human_pixels, pseudo_pixels])
+    np.testing.assert_array_equal(batch.pixels.permute(0, 2, 3, 1).numpy(), expected)
+    assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert batch.origins.tolist() == [0] * num_human + [1] * num_pseudo
+    assert batch.image_ids.tolist() == [
+        *(10 + i for i in range(num_human)),
+        *(90 + i for i in range(num_pseudo)),
+    ]
+    assert [len(one) for one in batch.labels] == [*range(num_human), *range(num_pseudo)]
+    assert batch.is_valid.tolist() == [i % 2 == 0 for i in [*range(num_human), *range(num_pseudo)]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_of_arrow_are_taken_without_a_warning():
+    pixels = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    pixels.flags.writeable = False  # as Arrow gives them
+    batch = collate(
+        pixels,
+        [Detections.of()] * 2,
+        origin=Origin.HUMAN,
+        is_valid=np.ones(2, bool),
+        image_ids=np.arange(2),
+    )
+    assert batch.pixels.shape == (2, 3, SIDE, SIDE)
+
+
+def test_moving_changes_nothing_but_the_device():
+    _, batch = views(3, first_id=0, origin=Origin.HUMAN)
+    moved = batch.to(torch.device("meta"))
+    assert {moved.pixels.device.type, moved.origins.device.type, moved.is_valid.device.type} == {
+        "meta"
+    }
+    assert moved.labels is batch.labels
+    assert moved.pixels.is_contiguous(memory_format=torch.channels_last)

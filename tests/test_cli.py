@@ -1,0 +1,396 @@
+"""What a user types, in process; no test here starts Ray."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny import MODEL, save_tiny
+
+from ray_st.cli import main
+from ray_st.config import as_dict
+from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.pool import LabelConfig
+from ray_st.models.saved import CARD, WEIGHTS, read_model
+from ray_st.recipe import dump
+from ray_st.selftraining import folder
+from ray_st.selftraining.stages import label_stage
+from ray_st.verbs import VERBS
+
+pytestmark = pytest.mark.pure
+torch.set_num_threads(1)
+
+DRY_VERBS = [verb for verb in VERBS if verb != "report"]  # report starts nothing
+
+
+def write_coco(path, *, classes=("cat", "dog"), category_id=1, bbox="[1, 2, 10, 10]"):
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 40, "height": 30} for i in range(3)]
+    annotation = f'{{"id": 1, "image_id": 0, "category_id": {category_id}, "bbox": {bbox}}}'
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
+    path.write_text(
+        f'{{"images": {json.dumps(images)}, "annotations": [{annotation}], '
+        f'"categories": {json.dumps(categories)}}}'
+    )
+    return f"coco:{path}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A world to make mistakes in: images, labels, model folders, pseudo labels."""
+    # A long name: what is printed must not be broken at the 80th column.
+    root = tmp_path_factory.mktemp("a folder with a long name, as those of users " + 40 * "x")
+    (root / "images").mkdir()
+    for i in range(3):
+        Image.new("RGB", (40, 30)).save(root / "images" / f"{i}.jpg")
+    write_coco(root / "images" / "good.json")
+    write_coco(root / "images" / "one_class.json", classes=("cat",))
+    save_tiny(root / "teacher")
+    save_tiny(root / "other_teacher", classes=("cat",))
+    images = read_images(root)
+    for teacher, name in (("teacher", "pseudo"), ("other_teacher", "other_pseudo")):
+        (root / name).mkdir()
+        saved = read_model(root / teacher, "teacher")
+        here = LabelConfig(actors=(0, 0))
+        label_stage(images, saved, root / name, here, PolicyConfig(score_threshold=0.0), None)
+    (root / "model.yaml").write_text(dump(as_dict({"model": MODEL}["model"])))
+    return root
+
+
+def read_images(root):
+    from ray_st.data.sources import open_images
+
+    return open_images(str(root / "images"))
+
+
+@pytest.fixture
+def world(made, tmp_path, monkeypatch):
+    """Where a command runs: a folder of its own, so that all that is written can be seen."""
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def data_flags(world):
+    good = f"coco:{world}/images/good.json"
+    return ["--data.train", good, "--data.val", good]
+
+
+def model_flags():
+    return [
+        *("--model.backbone", "test_resnet", "--model.image-size-px", "64"),
+        *("--model.levels", "3", "4", "--model.channels", "16", "--model.head-convs", "1"),
+    ]
+
+
+def command(verb, world):
+    """A command of each verb with nothing wrong in it."""
+    teacher, images = str(world / "teacher"), str(world / "images")
+    good = f"coco:{world}/images/good.json"
+    student = [*data_flags(world), *model_flags(), "--pseudo", str(world / "pseudo")]
+    return [
+        verb,
+        *{
+            "demo": [],
+            "run": [*data_flags(world), "--data.unlabeled", images],
+            "train": student,
+            "label": ["--images", images, "--teacher", teacher],
+            "eval": ["--model", teacher, "--data", good],
+            "sweep": [*student, "--sweep.alphas", "0.5", "2"],
+            "report": [str(world / "pseudo")],
+        }[verb],
+    ]
+
+
+def files(root):
+    return {path: path.is_file() and path.read_bytes() for path in Path(root).rglob("*")}
+
+
+def refused(capsys, words, root):
+    """The one line that a mistake gives; nothing is written."""
+    before = files(root), files(".")
+    capsys.readouterr()
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert (files(root), files(".")) == before
+    assert out == ""
+    assert err.startswith("ray-st: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err.removeprefix("ray-st: ").rstrip("\n")
+
+
+def test_a_missing_coco_file(world, capsys):
+    line = refused(capsys, [*command("train", world), "--data.train", "coco:none.json"], world)
+    assert "none.json" in line
+    assert "check the path" in line
+
+
+@pytest.mark.parametrize(
+    ("dirt", "said"),
+    [
+        ({"category_id": 77}, "category_id must be one of the ids under 'categories', got 77"),
+        ({"bbox": "[1, NaN, 10, 10]"}, "bbox must be four finite numbers"),
+        ({"bbox": "[1, 2, 10]"}, "bbox must be four finite numbers"),
+    ],
+)
+def test_dirt_that_cannot_be_meant(world, capsys, tmp_path, dirt, said):
+    bad = write_coco(tmp_path / "bad.json", **dirt)
+    images = ["--data.images", str(world / "images")]
+    for field in ("train", "val"):
+        words = [*command("train", world), f"--data.{field}", bad, *images]
+        line = refused(capsys, words, world)
+        assert str(tmp_path / "bad.json") in line
+        assert said in line
+        assert "annotation 1; correct or remove it" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train:\n  alhpa: 2\n", "recipe.yaml: train.alhpa: unknown key; did you mean train.alpha?"),
+        ("trian:\n  alpha: 2\n", "recipe.yaml: trian: unknown key; did you mean train?"),
+        ("train:\n  alpha: much\n", "recipe.yaml: train.alpha: must be a finite number, got 'much'"),
+        ("train: [1]\n", "recipe.yaml: train: must be a section of fields, got [1]"),
+        ("a: [\n", "recipe.yaml:2: is not valid YAML"),
+        ("", "recipe.yaml: is empty; "),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "demo"])
+def test_a_wrong_recipe(world, capsys, verb, text, said):
+    Path("recipe.yaml").write_text(text)
+    line = refused(capsys, [*command(verb, world), "--config", "recipe.yaml"], world)
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--train.alhpa", "2"], "--train.alhpa: unknown flag; did you mean --train.alpha?"),
+        (["--train.alpha", "-1"], "train.alpha: must be 0 or more, got -1.0"),
+        (["--train.alpha=-1"], "train.alpha: must be 0 or more, got -1.0"),
+        (["--train.alpha"], "--train.alpha: needs a value; write --train.alpha VALUE"),
+        (["--train", "2"], "--train: is a section; set its fields, such as --train.steps"),
+        (["--train.optimizer", "lion"], "train.optimizer: must be one of 'sgd', 'adamw'"),
+        (["--train.batch-size", "6", "--train.num-workers", "4"], "train.batch_size: must be a "),
+        (["--policy.score-threshold", "1.5"], "policy.score_threshold: must be in [0, 1], got 1.5"),
+        (["--model.levels", "5", "3"], "model.levels: "),
+        (["--config", "nothing"], "--config: no file or recipe 'nothing'; known recipes: demo"),
+    ],
+)
+def test_a_wrong_flag(world, capsys, words, said):
+    for verb in ("train", "run"):
+        assert refused(capsys, [*command(verb, world), *words], world).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "trian: unknown verb; did you mean train?"),
+        (["lable", "--images", "x"], "lable: unknown verb; did you mean label?"),
+        (["xyzzy"], "xyzzy: unknown verb; `ray-st --help` lists them"),
+        (["--out", "x"], "--out: unknown verb; `ray-st --help` lists them"),
+        (["train", "recipe.yaml"], "'recipe.yaml': is not a flag; write --FIELD recipe.yaml"),
+        (["train"], "data.train: is missing; pass --data.train "),
+        (["run"], "data.train: is missing; pass --data.train "),
+        (["label", "--teacher", "x"], "images: is missing; pass --images VALUE"),
+        (["eval", "--model", "x"], "data: is missing; pass --data VALUE"),
+        (["report"], "run: is missing; pass --run VALUE"),
+    ],
+)
+def test_what_is_unknown_or_missing(world, capsys, words, said):
+    assert refused(capsys, words, world).startswith(said)
+
+
+def test_no_verb_at_all(world, capsys):
+    assert main([]) == 2
+    assert "usage: ray-st VERB" in capsys.readouterr().out
+
+
+def test_missing_images_and_models(world, capsys):
+    for verb, flag, said in (
+        ("label", "--images", "check the path"),
+        ("label", "--teacher", "teacher: none holds no model.json; pass "),
+        ("eval", "--model", "model: none holds no model.json; pass "),
+        ("eval", "--images", "set data.images"),
+        ("train", "--init", "init: none holds no model.json; pass "),
+        ("train", "--pseudo", "pseudo: none holds no finished labelling (no summary.json); pass "),
+        ("sweep", "--pseudo", "pseudo: none holds no finished labelling (no summary.json); pass "),
+        ("run", "--data.unlabeled", "check the path"),
+        ("report", "--run", "run: none holds no summary.json; pass "),
+    ):
+        words = [] if verb == "report" else command(verb, world)[1:]
+        line = refused(capsys, [verb, *words, flag, "none"], world)
+        assert "none" in line
+        assert said in line
+
+
+def test_a_pool_of_no_images(world, capsys):
+    Path("empty").mkdir()
+    line = refused(capsys, [*command("label", world), "--images", "empty"], world)
+    assert line.startswith("empty: this folder must hold images")
+
+
+def test_a_run_without_a_pool(world, capsys):
+    line = refused(capsys, ["run", *data_flags(world)], world)
+    assert line.startswith("data.unlabeled: is missing; pass --data.unlabeled DIR")
+
+
+def test_a_sweep_without_pseudo_labels_or_alphas(world, capsys):
+    words = ["sweep", *data_flags(world), *model_flags()]
+    assert refused(capsys, words, world).startswith("pseudo: is missing; pass --pseudo ")
+    words = [*command("sweep", world), "--sweep.alphas", "[]"]
+    assert refused(capsys, words, world).startswith("sweep.alphas: must name at least one alpha")
+
+
+def test_a_teacher_of_other_classes(world, capsys):
+    other = str(world / "other_teacher")
+    for verb, words, said in (
+        ("train", ["--init", other], "init: the model's classes are not those of "),
+        ("sweep", ["--init", other], "init: the model's classes are not those of "),
+        ("eval", ["--model", other], "model: the model's classes are not those of "),
+        ("train", ["--pseudo", str(world / "other_pseudo")], "was labelled with classes ['cat']"),
+        ("sweep", ["--pseudo", str(world / "other_pseudo")], "was labelled with classes ['cat']"),
+    ):
+        line = refused(capsys, [*command(verb, world), *words], world)
+        assert said in line
+        assert "dog" in line
+        assert "; " in line
+
+
+def test_start_weights_of_another_model(world, capsys):
+    words = [*command("train", world), "--init", str(world / "teacher"), "--model.channels", "8"]
+    line = refused(capsys, words, world)
+    assert line.startswith("init: ")
+    assert "give both the same model section" in line
+
+
+@pytest.mark.parametrize("verb", ["train", "run", "sweep", "demo"])
+def test_a_backbone_that_is_none(world, capsys, verb):
+    words = [*command(verb, world), "--model.backbone", "resnet18z"]
+    line = refused(capsys, words, world)
+    assert line.startswith("model.backbone: must be a timm model, got 'resnet18z'; did you mean ")
+
+
+@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+def test_a_damaged_model(world, capsys, tmp_path, name):
+    save_tiny(tmp_path / "damaged")
+    (tmp_path / "damaged" / name).write_bytes(b"{")
+    line = refused(capsys, [*command("label", world), "--teacher", "damaged"], world)
+    assert line.startswith(f"teacher: damaged/{name} is ")
+
+
+@pytest.mark.parametrize("verb", DRY_VERBS)
+def test_an_out_that_is_taken(world, capsys, verb):
+    folder.claim(Path("other_run"), "task: detection\n")
+    Path("other_run/summary.json").write_text("{}")
+    Path("mine").mkdir()
+    Path("mine/thesis.tex").write_text("all of it")
+    Path("file").write_text("")
+    for out, said in (
+        ("other_run", "holds another run (its recipe.yaml differs); pass another --out"),
+        ("mine", "holds other files; pass --out with the name of a new folder"),
+        ("file", "is a file; pass --out with the name of a new folder"),
+    ):
+        for extra in ([], ["--dry-run"]):
+            line = refused(capsys, [*command(verb, world), "--out", out, *extra], world)
+            assert line.startswith(f"out: {out} {said}")
+
+
+def dry(capsys, words, root):
+    """What a dry run prints; it leaves nothing."""
+    before = files(root), files(".")
+    capsys.readouterr()
+    assert main([*words, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert (files(root), files(".")) == before
+    assert err == ""
+    assert out.splitlines()[-1].startswith("# dry run: ")
+    assert out.splitlines()[-1].endswith("; nothing was started")
+    return out
+
+
+@pytest.mark.parametrize("verb", DRY_VERBS)
+def test_a_dry_run_prints_a_recipe_that_resolves_to_itself(world, capsys, tmp_path, verb):
+    printed = dry(capsys, command(verb, world), world)
+    recipe = yaml.safe_load(printed)
+    assert not {"out", "address", "dry_run"} & recipe.keys()
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(printed)
+    assert dry(capsys, [verb, "--config", "saved.yaml"], world) == printed
+
+
+def test_a_dry_run_holds_what_was_passed(world, capsys):
+    words = [*command("train", world), "--train.alpha", "2.5", "--train.lr=1e-3"]
+    recipe = yaml.safe_load(dry(capsys, words, world))
+    assert recipe["train"]["alpha"] == 2.5
+    assert recipe["train"]["lr"] == 0.001
+    assert recipe["model"] == as_dict(MODEL)
+    assert recipe["data"]["train"] == f"coco:{world}/images/good.json"
+    assert recipe["pseudo"] == str(world / "pseudo")
+    # A recipe of the whole loop serves a verb that has fewer sections.
+    recipe = yaml.safe_load(dry(capsys, [*command("label", world), "--config", "demo"], world))
+    assert recipe.keys() == {"images", "teacher", "label", "policy"}
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(world, capsys, tmp_path):
+    odd = tmp_path / "[bold] :100: #1"
+    odd.mkdir()
+    Image.new("RGB", (4, 4)).save(odd / "a.jpg")
+    printed = dry(capsys, [*command("label", world), "--images", str(odd)], world)
+    assert yaml.safe_load(printed)["images"] == str(odd)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_field(capsys, verb, flag):
+    from importlib import import_module
+
+    from ray_st.config import paths
+    from ray_st.strict import section_of
+
+    assert main([verb, flag]) == 0
+    text = capsys.readouterr().out
+    assert VERBS[verb] in " ".join(text.replace("│", " ").split())
+    fields = paths(import_module(f"ray_st.verbs.{verb}").CONFIG)
+    for name in (name for name, kind in fields.items() if not section_of(kind)):
+        assert f"--{name.replace('_', '-')}" in text
+
+
+def test_help_lists_the_verbs(capsys):
+    for word in ("--help", "-h", "help"):
+        assert main([word]) == 0
+        text = capsys.readouterr().out
+        assert all(f"  {verb} " in text and about in text for verb, about in VERBS.items())
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ray-st ")
+
+
+def test_the_command_line_alone_loads_neither_torch_nor_ray():
+    code = (
+        "import sys; import ray_st.cli; ray_st.cli.main(['--help']); "
+        "heavy = {'torch', 'ray', 'pyarrow', 'timm', 'numpy', 'rich'} & sys.modules.keys(); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_mistake_ends_the_process_with_2_and_one_line():
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    words = [sys.executable, "-m", "ray_st", "trian"]
+    done = subprocess.run(words, env=here, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "ray-st: trian: unknown verb; did you mean train?\n"
+
+
+def test_a_report_is_no_run(world, capsys):
+    # `report` has no --dry-run: it starts nothing, and its recipe is one folder.
+    line = refused(capsys, [*command("report", world), "--dry-run"], world)
+    assert line.startswith("--dry-run: unknown flag; ")

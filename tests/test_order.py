@@ -1,0 +1,102 @@
+"""The one true order of a stream."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_st.data.order import images_at, positions_of
+
+pytestmark = pytest.mark.pure
+
+sizes = st.integers(1, 60)
+seeds = st.integers(0, 2**40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(num_images=sizes, seed=seeds, epoch=st.integers(0, 1000))
+def test_an_epoch_holds_each_image_once(num_images, seed, epoch):
+    positions = epoch * num_images + np.arange(num_images)
+    indices, epochs = images_at(positions, num_images=num_images, seed=seed)
+    assert sorted(indices) == list(range(num_images))
+    assert set(epochs) == {epoch}
+
+
+@settings(max_examples=60, deadline=None)
+@given(num_images=sizes, seed=seeds, data=st.data())
+def test_a_position_holds_the_same_image_whoever_asks(num_images, seed, data):
+    positions = np.array(data.draw(st.lists(st.integers(0, 500), max_size=20)), np.int64)
+    indices, epochs = images_at(positions, num_images=num_images, seed=seed)
+    for i, position in enumerate(positions):
+        alone = images_at(positions[i : i + 1], num_images=num_images, seed=seed)
+        assert (indices[i], epochs[i]) == (alone[0][0], alone[1][0])
+        assert epochs[i] == position // num_images
+
+
+def test_epochs_and_seeds_differ():
+    epochs = images_at(np.arange(300), num_images=100, seed=0)[0].reshape(3, 100)
+    other = images_at(np.arange(100), num_images=100, seed=1)[0]
+    orders = {tuple(order) for order in [*epochs, other, np.arange(100)]}
+    assert len(orders) == 5
+
+
+def test_one_image_comes_in_every_epoch():
+    indices, epochs = images_at(np.arange(5), num_images=1, seed=3)
+    assert indices.tolist() == [0] * 5
+    assert epochs.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_positions_by_hand():
+    # Steps 2 and 3 of 6 images: 12..17 and 18..23; the second of three workers takes 2 of each.
+    got = positions_of(first_step=2, num_steps=2, batch_size=6, worker=1, num_workers=3)
+    assert got.tolist() == [[14, 15], [20, 21]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_workers=st.sampled_from([1, 2, 4]),
+    share=st.integers(1, 5),
+    first_step=st.integers(0, 10**9),
+    num_steps=st.integers(0, 5),
+)
+def test_workers_share_out_each_step(num_workers, share, first_step, num_steps):
+    batch_size = num_workers * share
+    shares = [
+        positions_of(
+            first_step=first_step,
+            num_steps=num_steps,
+            batch_size=batch_size,
+            worker=worker,
+            num_workers=num_workers,
+        )
+        for worker in range(num_workers)
+    ]
+    assert all(each.shape == (num_steps, share) for each in shares)
+    together = np.concatenate(shares, axis=1)
+    expected = first_step * batch_size + np.arange(num_steps * batch_size)
+    np.testing.assert_array_equal(together.ravel(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_images=sizes,
+    steps=st.integers(1, 12),
+    data=st.data(),
+    num_workers=st.sampled_from([1, 2, 4]),
+)
+def test_resumed_at_any_step_is_the_tail(num_images, steps, data, num_workers):
+    resumed_at = data.draw(st.integers(0, steps))
+    worker = data.draw(st.integers(0, num_workers - 1))
+
+    def images(first_step, num_steps):
+        positions = positions_of(
+            first_step=first_step,
+            num_steps=num_steps,
+            batch_size=4,
+            worker=worker,
+            num_workers=num_workers,
+        )
+        indices, epochs = images_at(positions.ravel(), num_images=num_images, seed=7)
+        return list(zip(indices.tolist(), epochs.tolist(), strict=True))
+
+    assert images(0, steps) == images(0, resumed_at) + images(resumed_at, steps - resumed_at)

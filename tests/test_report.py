@@ -1,0 +1,242 @@
+"""The report: one file that holds the figures, says the verdict plainly and reaches for nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ray_st.data.labels import Detections, Origin
+from ray_st.data.rows import pack
+from ray_st.report import wording, write_report
+from ray_st.report.run_files import read_curve, rows_of, spread_rows
+
+pytestmark = pytest.mark.pure
+
+EVIL = "<script>alert(1)</script>"
+SUMMARY: dict[str, Any] = {
+    "verb": "run",
+    "teacher": {"AP": 0.382, "AP50": 0.61, "AP75": 0.40, "AP/one": 0.5, f"AP/{EVIL}": 0.3},
+    "student": {"AP": 0.416, "AP50": 0.64, "AP75": 0.44, "AP/one": 0.52, f"AP/{EVIL}": -1},
+    "human_only": {"AP": 0.369, "AP50": 0.59, "AP75": 0.39},
+    "pseudo": {
+        "images": 1200,
+        "boxes_per_image": 0.5,
+        "human_boxes_per_image": 2.5,
+        "empty_share": 0.62,
+        "failures": 3,
+        "precision": 0.91,
+        "recall": None,
+    },
+    "sweep": [
+        {"alpha": 0.5, "normalised": True, "AP": 0.40},
+        {"alpha": 1.0, "normalised": True, "AP": 0.416},
+        {"alpha": 4.0, "normalised": False, "AP": None},
+    ],
+    "seconds": {"teacher": 62.0, "label": 4.25, "student": 7300.0},
+    "classes": ["one", EVIL],
+    "versions": {"ray": "2.60.0"},
+    "findings": {"normalised_helps": True},
+}
+
+
+class Page(HTMLParser):
+    """What a browser would meet: tags with their attributes, and the text between."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data.replace("\u00a0", " ")
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def write_summary(out: Path, **changes: Any) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "summary.json").write_text(json.dumps({**SUMMARY, **changes}))
+
+
+def write_metrics(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    human, pseudo = folder.name != "missing", folder.name == "student"
+    with (folder / "metrics.jsonl").open("w") as file:
+        for step in range(1, 60):
+            loss = 100.0 / step
+            record = {"step": step, "loss": loss, "loss_human": loss if human else None,
+                      "loss_pseudo": loss / 2 if pseudo else None, "mean_human": loss,
+                      "mean_pseudo": float("nan") if step < 3 else loss / 2}  # fmt: skip
+            file.write(json.dumps(record) + "\n")
+        file.write('{"step": 60, "lo')  # cut off while writing
+
+
+def write_labels(path: Path, images: list[Path], origin: Origin, score: float) -> None:
+    two = Detections.of([[8, 8, 40, 40], [50, 20, 90, 70]], [0, 1], scores=[score, 0.2])
+    labels = [Detections.of() if i == 0 else two for i in range(len(images))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pack(image_ids=range(len(images)), uris=[str(image) for image in images],
+                 sizes_hw=[(97, 131)] * len(images), labels=labels, origin=origin)  # fmt: skip
+    pq.write_table(table, path)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    write_summary(out)
+    (out / "recipe.yaml").write_text("train:\n  alpha: 1.0  # a & b\n")
+    rng = np.random.default_rng(0)
+    images = [tmp_path / f"{i}.jpg" for i in range(5)]
+    for image in images[:3]:
+        Image.fromarray(rng.integers(0, 255, (97, 131, 3), np.uint8)).save(image)
+    images[3].write_bytes(b"not an image")  # and the last does not exist
+    for model in ("teacher", "student", "human_only"):
+        write_metrics(out / model)
+        write_labels(out / model / "predictions.parquet", images, Origin.PSEUDO, 0.9)
+    write_labels(out / "val.parquet", images, Origin.HUMAN, 1.0)
+    write_labels(out / "pseudo" / "labels.parquet" / "part-0.parquet", images, Origin.PSEUDO, 0.8)
+    return out
+
+
+def render(out: Path) -> tuple[str, Page]:
+    html = write_report(out).read_text("utf-8")
+    return html, Page(html)
+
+
+def test_the_page_holds_the_figures_and_the_verdict(run_folder: Path) -> None:
+    html, page = render(run_folder)
+    assert "The student is better than its teacher (+3.4 AP)" in page.text  # 41.6 - 38.2
+    assert "than human labels only (+4.7 AP)" in page.text  # 41.6 - 36.9
+    assert "41.6" in page.text
+    assert "<strong>64.0</strong>" in html
+    assert "alpha: 1.0  # a & b" in page.text
+    assert "2 h 1 min" in page.text
+    assert "62% of the pool images have no pseudo label" in page.text
+    assert "less than a quarter" in page.text
+    assert "recall" not in page.text  # null: nothing is said
+
+
+def test_the_page_reaches_for_nothing_outside(run_folder: Path) -> None:
+    html, page = render(run_folder)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert not page.all("script")
+    assert not page.all("link")
+    for _, attributes in page.tags:
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert (attributes.get("xlink:href") or "#").startswith("#")
+    assert not re.search(r"url\((?!#)|@import", html)
+    assert len(html) < 3_000_000
+
+
+def test_the_gallery_shows_readable_images_with_words_for_those_who_cannot_see(
+    run_folder: Path,
+) -> None:
+    _, page = render(run_folder)
+    images = page.all("img")
+    assert len(images) == 3 * 3 + 3  # three readable images: three views each, and the pool
+    alts = [image["alt"] for image in images]
+    assert alts[:3] == ["Human labels: no box", "Teacher: no box", "Student: no box"]
+    assert alts[3] == f"Human labels: one, {EVIL}"
+    assert alts[4] == "Teacher: one 0.90"  # the box of score 0.2 is below 0.3
+    assert alts[-1] == f"Pseudo labels: one 0.80, {EVIL} 0.20"  # accepted: all of them drawn
+    assert all(div.get("aria-label") for div in page.all("div") if div.get("role") == "img")
+
+
+def test_plots_are_svg_in_the_colours_of_the_page_with_ids_of_their_own(run_folder: Path) -> None:
+    html, page = render(run_folder)
+    assert len(page.all("svg")) == 3
+    assert "var(--pseudo)" in html.split("<svg")[1]
+    ids = [str(attributes["id"]) for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_names_from_outside_are_escaped(run_folder: Path) -> None:
+    html, _ = render(run_folder)
+    assert EVIL not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_a_summary_alone_is_enough(tmp_path: Path) -> None:
+    write_summary(tmp_path, sweep=[])
+    _, page = render(tmp_path)
+    assert "+3.4 AP" in page.text
+    assert not page.all("img")
+    assert not page.all("svg")
+
+
+def test_an_empty_folder_makes_a_page_and_a_missing_one_is_refused(tmp_path: Path) -> None:
+    _, page = render(tmp_path)
+    assert "No result yet." in page.text
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]  # no half-written file
+    with pytest.raises(ValueError, match="no such folder"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_a_label_folder_says_what_was_labelled(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(
+        json.dumps({"verb": "label", "pseudo": {"images": 1200}})
+    )
+    _, page = render(tmp_path)
+    assert "The teacher labelled 1,200 images." in page.text
+
+
+def test_a_diverged_run_is_named_in_the_sweep(tmp_path: Path) -> None:
+    write_summary(tmp_path)
+    _, page = render(tmp_path)
+    assert "Diverged: plain at alpha 4." in page.text
+    write_summary(tmp_path, sweep=[{"alpha": 1, "normalised": True, "AP": None}])
+    render(tmp_path)  # nothing but a diverged run
+
+
+@pytest.mark.parametrize(
+    ("student", "verdict"),
+    [
+        (0.30, "worse than its teacher (−8.2 AP) and than human labels only (−6.9 AP)"),
+        (0.375, "worse than its teacher (−0.7 AP) but better than human labels only (+0.6 AP)"),
+        (0.3821, "level with its teacher (±0.0 AP) but better than human labels only (+1.3 AP)"),
+    ],
+)
+def test_a_student_that_is_not_better_is_said_plainly(student: float, verdict: str) -> None:
+    assert wording.headline({**SUMMARY, "student": {"AP": student}}) == f"The student is {verdict}."
+
+
+def test_a_small_difference_carries_a_caution() -> None:
+    assert "can be chance" in wording.caution({**SUMMARY, "student": {"AP": 0.375}})
+    assert wording.caution(SUMMARY) == ""
+
+
+def test_a_student_without_ap_is_not_passed_over(tmp_path: Path) -> None:
+    write_summary(tmp_path, student={"AP": float("nan")})
+    assert "The student has no AP" in render(tmp_path)[1].text
+
+
+def test_of_a_step_logged_twice_the_last_counts(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2, "loss": 5}\n{"step": 1, "loss": null}\n{"step": 2, "loss": 3}\n')
+    curve = read_curve(path)
+    assert curve["step"].tolist() == [1, 2]
+    np.testing.assert_array_equal(curve["loss"], [np.nan, 3])
+
+
+def test_rows_are_spread_over_the_file_and_found_again(run_folder: Path) -> None:
+    path = run_folder / "val.parquet"
+    assert [image.image_id for image in spread_rows(path, 3)] == [0, 2, 4]
+    assert [image.image_id for image in spread_rows(path, 9)] == [0, 1, 2, 3, 4]
+    assert sorted(rows_of(path, [4, 1, 77])) == [1, 4]
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    assert spread_rows(path, 3) == []

@@ -1,0 +1,116 @@
+"""A run's folder: one run each."""
+
+import json
+import math
+
+import pytest
+
+from ray_st.config import UserError
+from ray_st.selftraining.folder import (
+    RECIPE,
+    SUMMARY,
+    check,
+    claim,
+    finished,
+    write_summary,
+    write_text,
+)
+
+pytestmark = pytest.mark.pure
+
+
+def refused(out, recipe="a: 1\n"):
+    before = files(out.parent)
+    for function in (check, claim):
+        with pytest.raises(UserError) as caught:
+            function(out, recipe)
+    assert files(out.parent) == before
+    line = str(caught.value)
+    assert line.startswith(f"out: {out}")
+    assert "pass" in line
+    assert "\n" not in line
+    return line
+
+
+def files(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["new", "deep/er/new", ".", "with space #1"])
+def test_a_new_and_an_empty_folder_can_be_claimed(tmp_path, name):
+    out = tmp_path / name
+    before = files(tmp_path)
+    check(out, "a: 1\n")
+    assert files(tmp_path) == before
+    claim(out, "a: 1\n")
+    assert [path.name for path in out.iterdir()] == [RECIPE]
+    assert (out / RECIPE).read_text() == "a: 1\n"
+
+
+def test_the_same_run_again_goes_on(tmp_path):
+    claim(tmp_path / "out", "a: 1\n")
+    (tmp_path / "out" / "work").mkdir()
+    write_summary(tmp_path / "out", {"verb": "train"})
+    before = files(tmp_path)
+    claim(tmp_path / "out", "a: 1\n")
+    assert files(tmp_path) == before
+
+
+def test_another_run(tmp_path):
+    claim(tmp_path / "out", "a: 1\n")
+    (tmp_path / "out" / "metrics.jsonl").write_text("")
+    assert "holds another run" in refused(tmp_path / "out", "a: 2\n")
+
+
+def test_a_run_that_left_nothing_but_its_recipe_makes_room(tmp_path):
+    # As one that the cluster had no room for: its flags must be open to change.
+    claim(tmp_path / "out", "a: 1\n")
+    claim(tmp_path / "out", "a: 2\n")
+    assert (tmp_path / "out" / RECIPE).read_text() == "a: 2\n"
+
+
+def test_other_files(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("mine")
+    assert "holds other files" in refused(tmp_path / "out")
+
+
+def test_a_file_for_a_folder(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    assert "is a file" in refused(tmp_path / "out")
+
+
+def test_a_folder_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for function in (check, claim):
+        with pytest.raises(UserError, match=rf"^out: {tmp_path}/file is a file; pass --out"):
+            function(tmp_path / "file" / "deep" / "out", "a: 1\n")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    name = "n" * 300  # longer than a file system takes
+    with pytest.raises(UserError, match=r"^out: .* cannot be written \(.*\); pass --out") as caught:
+        claim(tmp_path / "out" / name, "a: 1\n")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_that_was_half_written_makes_room(tmp_path):
+    (tmp_path / f"{RECIPE}.part").write_text("a")
+    claim(tmp_path, "a: 1\n")
+    assert [path.name for path in tmp_path.iterdir()] == [RECIPE]
+
+
+def test_a_summary_says_that_the_run_ended(tmp_path):
+    assert finished(tmp_path) is None
+    write_summary(tmp_path, {"AP": 31.5, "AP_large": math.nan, "classes": ("ä",)})
+    assert finished(tmp_path) == {"AP": 31.5, "AP_large": None, "classes": ["ä"]}
+    assert json.loads((tmp_path / SUMMARY).read_text())["AP_large"] is None
+    assert finished(tmp_path / "none") is None
+
+
+def test_text_is_written_whole_over_what_was_there(tmp_path):
+    for text in ("long " * 1000, "", "ä\n"):
+        write_text(tmp_path / "a.txt", text)
+        assert (tmp_path / "a.txt").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

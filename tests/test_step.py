@@ -1,0 +1,90 @@
+"""One step of training on a real, tiny detector."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import tiny_batch, tiny_state, tiny_task
+
+from ray_st.training.checkpoints import finite
+from ray_st.training.schedule import TrainConfig, learning_rate
+from ray_st.training.step import train_step
+
+pytestmark = pytest.mark.pure
+torch.set_num_threads(1)
+
+CONFIG = TrainConfig(steps=40, warmup_steps=4, optimizer="adamw", lr=0.01, batch_size=2)
+
+
+def weights(state):
+    return torch.cat([p.detach().flatten() for p in state.model.parameters()])
+
+
+@pytest.mark.parametrize("form", ["normalised", "plain"])
+def test_the_loss_falls_on_a_batch_seen_again_and_again(form):
+    config = replace(CONFIG, loss=form, alpha=2.0)
+    state, batch, task = tiny_state(config), tiny_batch(), tiny_task()
+    reports = [train_step(state, batch, task, config) for _ in range(config.steps)]
+    human = [report.loss.losses[0].item() for report in reports]
+    pseudo = [report.loss.losses[1].item() for report in reports]
+    assert human[-1] < 0.5 * human[0]
+    assert pseudo[-1] < 0.5 * pseudo[0]
+    assert [report.step for report in reports] == list(range(1, 41))
+    assert state.step == 40
+    assert [report.lr for report in reports] == [learning_rate(i, config) for i in range(40)]
+
+
+def test_a_row_of_the_log():
+    batch = tiny_batch()  # 2 human and 2 pseudo images; of each, the last has no box
+    valid = torch.tensor([True, True, True, False])
+    state = tiny_state(CONFIG)
+    row = train_step(state, replace(batch, is_valid=valid), tiny_task(), CONFIG).as_row()
+    assert row["step"] == 1
+    assert row["lr"] == CONFIG.lr * 0.01
+    assert row["pseudo_boxes_per_image"] == 1.0  # (2 + 0) / 2
+    assert row["unreadable_images"] == 1
+    # The first averages are the losses, so that L is L_h.
+    assert row["mean_human"] == pytest.approx(row["loss_human"])
+    assert row["mean_pseudo"] == pytest.approx(row["loss_pseudo"])
+    assert row["loss"] == pytest.approx(row["loss_human"])
+    assert finite(row) == row
+
+
+@pytest.mark.parametrize(
+    ("sizes", "absent"),
+    [
+        ({"num_human": 1, "num_pseudo": 0}, "pseudo"),
+        ({"num_human": 0, "num_pseudo": 1}, "human"),
+    ],
+)
+def test_one_image_of_one_origin(sizes, absent):
+    state = tiny_state(CONFIG)
+    before = weights(state)
+    row = train_step(state, tiny_batch(**sizes), tiny_task(), CONFIG).as_row()
+    assert row[f"loss_{absent}"] is None
+    assert row[f"mean_{absent}"] is None
+    assert math.isfinite(row["loss"])
+    assert weights(state).isfinite().all()
+    assert not weights(state).equal(before)
+
+
+def test_unreadable_images_teach_nothing():
+    batch = tiny_batch()
+    state = tiny_state(replace(CONFIG, optimizer="sgd", weight_decay=0.0))
+    before = weights(state)
+    nothing = replace(batch, is_valid=torch.zeros(4).bool())
+    report = train_step(state, nothing, tiny_task(), CONFIG)
+    assert report.as_row()["loss"] == 0.0
+    assert report.gradient_norm.item() == 0.0
+    assert weights(state).equal(before)
+
+
+def test_a_step_is_no_longer_than_its_clipped_gradient():
+    config = TrainConfig(optimizer="sgd", lr=0.5, warmup_steps=0, weight_decay=0.0, clip_norm=1e-3)
+    state = tiny_state(config)
+    before = weights(state)
+    report = train_step(state, tiny_batch(), tiny_task(), config)
+    assert report.gradient_norm.item() > 1e-3  # before clipping
+    moved = torch.linalg.vector_norm(weights(state) - before).item()
+    assert moved == pytest.approx(0.5 * 1e-3, rel=1e-3)
