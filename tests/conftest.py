@@ -24,6 +24,11 @@ _CHECKED = (
     "ray_st.training.loss_balance",
     "ray_st.training.step",
 )
+# Ray's workers import the doubles that a test hands them.
+_HERE = Path(__file__).parent
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(_HERE), str(_HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 install_import_hook(_CHECKED, "beartype.beartype")
 
 

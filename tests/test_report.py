@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from ray_st.data.labels import Detections, Origin
-from ray_st.data.rows import pack
+from ray_st.data.rows import FAILURE_ROW, pack
 from ray_st.report import wording, write_report
-from ray_st.report.run_files import read_curve, rows_of, spread_rows
+from ray_st.report.run_files import read_curve, rows_of, spread_rows, stage_folder
 
 pytestmark = pytest.mark.pure
 
 EVIL = "<script>alert(1)</script>"
 SUMMARY: dict[str, Any] = {
     "verb": "run",
-    "teacher": {"AP": 0.382, "AP50": 0.61, "AP75": 0.40, "AP/one": 0.5, f"AP/{EVIL}": 0.3},
-    "student": {"AP": 0.416, "AP50": 0.64, "AP75": 0.44, "AP/one": 0.52, f"AP/{EVIL}": -1},
-    "human_only": {"AP": 0.369, "AP50": 0.59, "AP75": 0.39},
+    "teacher": {"AP": 38.2, "AP50": 61.0, "AP75": 40.0, "AP/one": 50.0, f"AP/{EVIL}": 30.0},
+    "student": {"AP": 41.6, "AP50": 64.0, "AP75": 44.0, "AP/one": 52.0, f"AP/{EVIL}": -1},
+    "human_only": {"AP": 36.9, "AP50": 59.0, "AP75": 39.0},
     "pseudo": {
         "images": 1200,
         "boxes_per_image": 0.5,
@@ -36,8 +37,8 @@ SUMMARY: dict[str, Any] = {
         "recall": None,
     },
     "sweep": [
-        {"alpha": 0.5, "normalised": True, "AP": 0.40},
-        {"alpha": 1.0, "normalised": True, "AP": 0.416},
+        {"alpha": 0.5, "normalised": True, "AP": 40.0},
+        {"alpha": 1.0, "normalised": True, "AP": 41.6},
         {"alpha": 4.0, "normalised": False, "AP": None},
     ],
     "seconds": {"teacher": 62.0, "label": 4.25, "student": 7300.0},
@@ -74,11 +75,11 @@ def write_summary(out: Path, **changes: Any) -> None:
 
 def write_metrics(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    human, pseudo = folder.name != "missing", folder.name == "student"
+    pseudo = folder.name == "student"
     with (folder / "metrics.jsonl").open("w") as file:
         for step in range(1, 60):
             loss = 100.0 / step
-            record = {"step": step, "loss": loss, "loss_human": loss if human else None,
+            record = {"step": step, "loss": loss, "loss_human": loss,
                       "loss_pseudo": loss / 2 if pseudo else None, "mean_human": loss,
                       "mean_pseudo": float("nan") if step < 3 else loss / 2}  # fmt: skip
             file.write(json.dumps(record) + "\n")
@@ -94,16 +95,34 @@ def write_labels(path: Path, images: list[Path], origin: Origin, score: float) -
     pq.write_table(table, path)
 
 
+def write_failures(folder: Path, count: int) -> None:
+    rows = [{"image_id": i, "uri": f"s3://pool/bad_{i}.jpg", "stage": "decode",
+             "reason": f"truncated {EVIL}"} for i in range(count)]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, schema=FAILURE_ROW), folder / "failures.parquet")
+
+
+def write_stage(out: Path, **summary: Any) -> None:
+    """The summary that a verb leaves when it ran one stage alone."""
+    out.mkdir()
+    facts = {"classes": ["one", "two"], "findings": {"train": {}}, "versions": {"ray": "2.60.0"}}
+    (out / "summary.json").write_text(json.dumps({**facts, **summary}))
+
+
 @pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    out = tmp_path / "out"
-    write_summary(out)
-    (out / "recipe.yaml").write_text("train:\n  alpha: 1.0  # a & b\n")
+def images(tmp_path: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     images = [tmp_path / f"{i}.jpg" for i in range(5)]
     for image in images[:3]:
         Image.fromarray(rng.integers(0, 255, (97, 131, 3), np.uint8)).save(image)
     images[3].write_bytes(b"not an image")  # and the last does not exist
+    return images
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, images: list[Path]) -> Path:
+    out = tmp_path / "out"
+    write_summary(out)
+    (out / "recipe.yaml").write_text("train:\n  alpha: 1.0  # a & b\n")
     for model in ("teacher", "student", "human_only"):
         write_metrics(out / model)
         write_labels(out / model / "predictions.parquet", images, Origin.PSEUDO, 0.9)
@@ -187,18 +206,118 @@ def test_an_empty_folder_makes_a_page_and_a_missing_one_is_refused(tmp_path: Pat
         write_report(tmp_path / "nowhere")
 
 
-def test_a_label_folder_says_what_was_labelled(tmp_path: Path) -> None:
-    (tmp_path / "summary.json").write_text(
-        json.dumps({"verb": "label", "pseudo": {"images": 1200}})
-    )
-    _, page = render(tmp_path)
-    assert "The teacher labelled 1,200 images." in page.text
+@pytest.mark.parametrize(
+    ("model", "pseudo_images", "trained"),
+    [
+        ("teacher", 0, "Trained for 60 steps on 1,500 human-labelled images."),
+        ("student", 40, "Trained for 60 steps on 1,500 human-labelled images and 40 with pseudo"),
+    ],
+)
+def test_a_train_folder_shows_its_one_model(
+    tmp_path: Path, images: list[Path], model: str, pseudo_images: int, trained: str
+) -> None:
+    out = tmp_path / model
+    write_stage(out, verb="train", **{model: {"AP": 34.5, "AP50": 56.0}}, steps=60,
+                human_images=1500, pseudo_images=pseudo_images, seconds={"train": 12})  # fmt: skip
+    write_metrics(out)
+    write_labels(out / "predictions.parquet", images, Origin.PSEUDO, 0.9)
+    write_labels(out / "val.parquet", images, Origin.HUMAN, 1.0)
+    html, page = render(out)
+    assert f"<h1>The {model} reaches 34.5\u00a0AP.</h1>" in html
+    assert "<td>34.5</td>" in html  # one model alone is not marked as best
+    assert trained in page.text
+    assert len(page.all("svg")) == 1
+    assert page.text.count("human labels only") == 0  # of no model that is not here
+    assert len(page.all("img")) == 3 * 2
+    assert page.all("img")[3]["alt"] == f"{model.capitalize()}: one 0.90"
+    assert "Findings" not in page.text  # there were none
+    assert "Train12 s" in re.sub(r"\s*\n\s*", "", page.text)
+
+
+def test_a_label_folder_shows_its_labels_and_names_failures(
+    tmp_path: Path, images: list[Path]
+) -> None:
+    out = tmp_path / "label"
+    pseudo = {"images": 1200, "boxes_per_image": 0.5, "human_boxes_per_image": 0.0,
+              "empty_share": 0.25, "failures": 9}  # fmt: skip
+    write_stage(out, verb="label", pseudo=pseudo, images_per_s=54.32, seconds={"label": 22.1})
+    write_labels(out / "labels.parquet", images, Origin.PSEUDO, 0.8)
+    write_failures(out, 9)
+    html, page = render(out)
+    assert "<h1>The teacher labelled 1,200 images.</h1>" in html
+    assert "54.3 images a second." in page.text
+    assert "people drew" not in page.text  # no human label was there to count
+    assert "25%" in page.text
+    assert [image["alt"] for image in page.all("img")][1] == "Pseudo labels: one 0.80, two 0.20"
+    assert "9 images failed; the first 8" in page.text
+    assert page.text.count("decode") == 8
+    assert "bad_0.jpg" in page.text
+    assert "s3://" not in page.text
+    assert EVIL not in html
+
+
+def test_an_eval_folder_shows_its_model(tmp_path: Path, images: list[Path]) -> None:
+    out = tmp_path / "eval"
+    write_stage(out, verb="eval", model={"AP": 34.5, "AP75": 0.4, "APm": None, "AP/one": 20.0},
+                images=5, failures=1, seconds={"eval": 3.0})  # fmt: skip
+    write_labels(out / "predictions.parquet", images, Origin.PSEUDO, 0.9)
+    write_labels(out / "val.parquet", images, Origin.HUMAN, 1.0)
+    write_failures(out, 1)
+    html, page = render(out)
+    assert "<h1>The model reaches 34.5\u00a0AP.</h1>" in html
+    assert "Measured on 5 images." in page.text
+    assert "<td>0.4</td>" in html  # a figure below 1 is in points too
+    assert "1 image failed" in page.text
+    assert [image["alt"] for image in page.all("img")][2:4] == [
+        "Human labels: one, two",
+        "Model: one 0.90",
+    ]
+
+
+def test_a_sweep_folder_shows_a_chart_and_a_table_of_its_alphas(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"alpha": 0.25, "normalised": True, "AP": 31.0, "AP50": 52.5},
+        {"alpha": 4.0, "normalised": True, "AP": 34.5, "AP50": 51.0},
+        {"alpha": 4.0, "normalised": False, "AP": 28.0, "AP50": None},
+    ]
+    write_stage(tmp_path / "sweep", verb="sweep", sweep=rows, seconds={"sweep": 90})
+    html, page = render(tmp_path / "sweep")
+    assert "The best alpha is 4, with the normalised loss: 34.5 AP." in page.text
+    body = html.split("<tbody>")[1].split("</tbody>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in body.split("</tr>")[:-1]]
+    assert cells == [
+        ["0.25", "normalised loss", "31.0", "<strong>52.5</strong>"],
+        ["4", "normalised loss", "<strong>34.5</strong>", "51.0"],
+        ["4", "plain sum", "28.0", "–"],
+    ]
+    (drawing,) = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert "plain sum 28.0" in drawing  # beside its point
+    write_summary(tmp_path / "diverged", sweep=[{**row, "AP": None} for row in rows])
+    assert "plain sum: diverged" in render(tmp_path / "diverged")[0]
+
+
+def test_a_sweep_in_which_all_diverged_is_said_plainly() -> None:
+    sweep = [{"alpha": 1, "normalised": True, "AP": None}]
+    assert wording.headline({"sweep": sweep}) == "No alpha has an AP: every trial diverged."
+
+
+def test_the_failures_of_a_run_are_found_beside_its_pseudo_labels(run_folder: Path) -> None:
+    assert "Images that failed" not in render(run_folder)[1].text
+    write_failures(run_folder / "pseudo", 3)
+    assert "3 images failed" in render(run_folder)[1].text
+
+
+def test_a_stage_is_in_its_sub_folder_or_else_at_the_root(tmp_path: Path) -> None:
+    assert stage_folder(tmp_path, {"teacher": {}}, "teacher") == tmp_path
+    assert stage_folder(tmp_path, {"teacher": {}}, "student") == tmp_path / "student"
+    (tmp_path / "teacher").mkdir()
+    assert stage_folder(tmp_path, {"teacher": {}}, "teacher") == tmp_path / "teacher"
 
 
 def test_a_diverged_run_is_named_in_the_sweep(tmp_path: Path) -> None:
     write_summary(tmp_path)
     _, page = render(tmp_path)
-    assert "Diverged: plain at alpha 4." in page.text
+    assert "Diverged: plain sum at alpha 4." in page.text
     write_summary(tmp_path, sweep=[{"alpha": 1, "normalised": True, "AP": None}])
     render(tmp_path)  # nothing but a diverged run
 
@@ -206,9 +325,9 @@ def test_a_diverged_run_is_named_in_the_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("student", "verdict"),
     [
-        (0.30, "worse than its teacher (−8.2 AP) and than human labels only (−6.9 AP)"),
-        (0.375, "worse than its teacher (−0.7 AP) but better than human labels only (+0.6 AP)"),
-        (0.3821, "level with its teacher (±0.0 AP) but better than human labels only (+1.3 AP)"),
+        (30.0, "worse than its teacher (−8.2 AP) and than human labels only (−6.9 AP)"),
+        (37.5, "worse than its teacher (−0.7 AP) but better than human labels only (+0.6 AP)"),
+        (38.21, "level with its teacher (±0.0 AP) but better than human labels only (+1.3 AP)"),
     ],
 )
 def test_a_student_that_is_not_better_is_said_plainly(student: float, verdict: str) -> None:
@@ -216,7 +335,7 @@ def test_a_student_that_is_not_better_is_said_plainly(student: float, verdict: s
 
 
 def test_a_small_difference_carries_a_caution() -> None:
-    assert "can be chance" in wording.caution({**SUMMARY, "student": {"AP": 0.375}})
+    assert "can be chance" in wording.caution({**SUMMARY, "student": {"AP": 37.5}})
     assert wording.caution(SUMMARY) == ""
 
 

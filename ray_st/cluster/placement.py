@@ -12,6 +12,8 @@ from ray_st.config import UserError
 from ray_st.labeling.pool import LabelConfig
 from ray_st.training.schedule import TrainConfig
 
+TRIAL_CPUS = 0.1  # a trial's driver only waits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
@@ -34,6 +36,12 @@ def training_needs(config: TrainConfig, *, has_pseudo: bool) -> list[Need]:
         * workers,
         Need(what="train.loaders", cpus=1) * loaders,
     ]
+
+
+def trial_needs(config: TrainConfig) -> list[Need]:
+    """What one trial of a sweep holds at once: a training run, and the driver that started it."""
+    driver = Need(what="sweep.alphas", cpus=TRIAL_CPUS)
+    return [*training_needs(config, has_pseudo=True), driver]
 
 
 def labeling_needs(config: LabelConfig) -> list[Need]:

@@ -6,6 +6,7 @@ prediction above the floor), `raw/status=failed`, and `failures.parquet`. Next: 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,10 @@ def label(
 ) -> None:
     """Label every image once: `out/raw` and `out/failures.parquet`.
 
-    An image that cannot be read is a row of failures.parquet; the run goes on.
+    An image that cannot be read is a row of failures.parquet; the run goes on. What an interrupted
+    call left is begun anew.
     """
+    shutil.rmtree(out / "raw", ignore_errors=True)
     if config.actors[1] == 0:
         _label_here(images, saved, out / "raw", config, counter)
     else:

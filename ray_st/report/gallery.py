@@ -1,4 +1,4 @@
-"""Draw boxes on photographs: human labels, teacher and student side by side, and the pseudo labels.
+"""Draw boxes on photographs: people and models side by side, and the pseudo labels.
 
 In: LABEL_ROW Parquet of a run folder; images by their `uri`. Out: `Strip`s of JPEG data URIs.
 Next: `page.py`.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ray_st.data import images
 from ray_st.data.labels import Detections
-from ray_st.report.palette import DARK
-from ray_st.report.run_files import LabelledImage, rows_of, spread_rows
+from ray_st.report.palette import DARK, MODELS
+from ray_st.report.run_files import LabelledImage, rows_of, spread_rows, stage_folder
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +51,12 @@ class Strip:
     panels: list[Panel]
 
 
-def validation_strips(out: Path, classes: Sequence[str]) -> list[Strip]:
-    """A few validation images as people, the teacher and the student see them."""
-    sources = {
-        ("Human labels", "human"): out / "val.parquet",
-        ("Teacher", "teacher"): out / "teacher" / "predictions.parquet",
-        ("Student", "student"): out / "student" / "predictions.parquet",
-    }
+def validation_strips(out: Path, summary: Mapping[str, Any], classes: Sequence[str]) -> list[Strip]:
+    """A few validation images as people and the models see them."""
+    sources = {("Human labels", "human"): out / "val.parquet"}
+    for model in ("teacher", "student", "model"):
+        folder = stage_folder(out, summary, model)
+        sources[MODELS[model], model] = folder / "predictions.parquet"
     sources = {column: path for column, path in sources.items() if path.exists()}
     if not sources:
         return []
@@ -66,9 +66,9 @@ def validation_strips(out: Path, classes: Sequence[str]) -> list[Strip]:
     return _strips(chosen, columns, classes)
 
 
-def pseudo_strips(out: Path, classes: Sequence[str]) -> list[Strip]:
-    """A few pool images with the pseudo labels that the student learned from."""
-    chosen = spread_rows(out / "pseudo" / "labels.parquet", NUM_IMAGES)
+def pseudo_strips(out: Path, summary: Mapping[str, Any], classes: Sequence[str]) -> list[Strip]:
+    """A few pool images with the pseudo labels that a student learns from."""
+    chosen = spread_rows(stage_folder(out, summary, "pseudo") / "labels.parquet", NUM_IMAGES)
     columns = {("Pseudo labels", "pseudo"): {image.image_id: image for image in chosen}}
     return _strips(chosen, columns, classes)
 
@@ -110,7 +110,7 @@ def draw_panel(
     """Draw the boxes of one row; those of people without a score, crowd regions not at all."""
     labels = row.labels[~row.labels.is_crowd]
     predicted = colour != "human"
-    if colour in ("teacher", "student"):
+    if colour in MODELS:
         labels = labels[labels.scores >= MIN_SCORE]
     labels = labels[np.argsort(-labels.scores, kind="stable")]
     tags = [_tag(labels, index, classes, with_score=predicted) for index in range(len(labels))]

@@ -7,7 +7,7 @@ which escapes every value; only the SVG that our own plots drew is placed as it 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,20 @@ from ray_st.report.canvas import Plot
 from ray_st.report.gallery import MIN_SCORE, pseudo_strips, validation_strips
 from ray_st.report.palette import DARK, LIGHT, MODELS, colour_name
 from ray_st.report.plots import alpha_plot, reference_loss_plot, student_loss_plot
-from ray_st.report.run_files import RunFiles, number, read_run
+from ray_st.report.run_files import RunFiles, number, read_failures, read_run
 
 AP_KEYS = ("AP", "AP50", "AP75")
 CLASS_PREFIX = "AP/"
+SWEEP_KEYS = ("AP", "AP50")
+NUM_FAILURES = 8  # named on the page
 PHASES = {
+    "train": "Train",
     "teacher": "Train the teacher",
     "label": "Label the pool",
     "student": "Train the student",
     "human_only": "Train on human labels only",
     "sweep": "Sweep over alpha",
+    "eval": "Measure the model",
 }
 
 
@@ -45,9 +49,11 @@ def write_report(out: Path) -> Path:
         light=LIGHT,
         dark=DARK,
         recipe_yaml=run.recipe_yaml,
-        plots=[(plot, Markup(plot.svg)) for plot in _plots(run)],  # our own drawing
-        validation=validation_strips(out, classes),
-        pseudo_images=pseudo_strips(out, classes),
+        loss_plots=_drawn(*_loss_plots(run)),
+        alpha_plots=_drawn(alpha_plot(run.summary)),
+        validation=validation_strips(out, run.summary, classes),
+        pseudo_images=pseudo_strips(out, run.summary, classes),
+        failures=read_failures(out, run.summary, NUM_FAILURES),
         min_score=MIN_SCORE,
         **_values(run.summary),
     )
@@ -62,28 +68,35 @@ def _values(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "verb": summary.get("verb") or "run",
         "headline": wording.headline(summary),
-        "caution": wording.caution(summary),
+        "caution": wording.caution(summary) or wording.context(summary),
         "bars": _bars(summary),
         "ap_table": _ap_table(summary, [key for key in AP_KEYS if _measured(summary, key)]),
         "class_table": _ap_table(summary, _class_keys(summary)),
+        "sweep_table": _sweep_table(summary.get("sweep") or []),
         "facts": _pseudo_facts(pseudo),
         "warnings": wording.pseudo_warnings(pseudo),
         "phases": _phases(summary.get("seconds") or {}),
-        "findings": _pairs(summary.get("findings") or {}),
+        "findings": _pairs({k: v for k, v in (summary.get("findings") or {}).items() if v != {}}),
         "versions": _pairs(summary.get("versions") or {}),
     }
 
 
-def _plots(run: RunFiles) -> list[Plot]:
+def _loss_plots(run: RunFiles) -> tuple[Plot | None, Plot | None]:
     student = student_loss_plot(run.curves["student"]) if "student" in run.curves else None
-    plots = (student, reference_loss_plot(run.curves), alpha_plot(run.summary))
-    return [plot for plot in plots if plot is not None]
+    return student, reference_loss_plot(run.curves)
+
+
+def _drawn(*plots: Plot | None) -> list[tuple[Plot, Markup]]:
+    return [(plot, Markup(plot.svg)) for plot in plots if plot is not None]  # our own drawing
 
 
 def _bars(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One bar a model, on an axis that starts at 0, with the student's gain over it."""
     measured = {model: wording.average_precision(summary, model) for model in MODELS}
-    longest = max((ap for ap in measured.values() if ap is not None), default=0.0) or 1.0
+    aps = [ap for ap in measured.values() if ap is not None]
+    if len(aps) < 2:
+        return []  # nothing to compare
+    longest = max(aps) or 1.0
     by_rival = wording.gains(summary)
     return [
         {
@@ -112,18 +125,33 @@ def _ap_table(summary: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
     models = [model for model in MODELS if summary.get(model)]
     rows = []
     for key in keys:
-        shown = [wording.points(wording.average_precision(summary, model, key)) for model in models]
-        best = max((float(text) for text in shown if text != "–"), default=None)
-        cells = [(text, text != "–" and float(text) == best) for text in shown]
+        cells = _best_marked([wording.average_precision(summary, model, key) for model in models])
         rows.append((key.removeprefix(CLASS_PREFIX), cells))
     heads = [(MODELS[model], colour_name(model)) for model in models]
     return {"heads": heads, "rows": rows if heads else []}
 
 
+def _sweep_table(sweep: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row a trial, in the shape of `_ap_table`: alpha, how the losses were joined, figures."""
+    keys = [key for key in SWEEP_KEYS if any(key in trial for trial in sweep)]
+    columns = [[(wording.loss_name(trial), False) for trial in sweep]]
+    columns += [_best_marked([wording.measured(trial, key) for trial in sweep]) for key in keys]
+    names = [f"{trial['alpha']:g}" for trial in sweep]
+    heads = [("Loss", ""), *((key, "") for key in keys)]
+    return {"heads": heads, "rows": list(zip(names, zip(*columns, strict=True), strict=True))}
+
+
+def _best_marked(values: Sequence[float | None]) -> list[tuple[str, bool]]:
+    """Text and is-best of each; one alone is not the best of anything."""
+    shown = [wording.points(value) for value in values]
+    best = max((float(text) for text in shown if text != "–"), default=None)
+    return [(text, len(shown) > 1 and text != "–" and float(text) == best) for text in shown]
+
+
 def _pseudo_facts(pseudo: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Value, name and a word of context for each figure that is there."""
     human = number(pseudo.get("human_boxes_per_image"))
-    beside = "" if human is None else f"people drew {human:.2f}"
+    beside = f"people drew {human:.2f}" if human else ""  # `label` knows none
     kinds = (
         ("images", "pool images labelled", "", "{:,.0f}"),
         ("boxes_per_image", "boxes an image", beside, "{:.2f}"),

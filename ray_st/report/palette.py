@@ -17,6 +17,7 @@ LIGHT: Final = {
     "teacher": "#c97b00",
     "pseudo": "#cc79a7",
     "student": "#00875f",
+    "model": "#00875f",
 }
 
 DARK: Final = {
@@ -28,10 +29,16 @@ DARK: Final = {
     "teacher": "#f0a830",
     "pseudo": "#e6a3c8",
     "student": "#2fc795",
+    "model": "#2fc795",
 }
 
-MODELS: Final = {"human_only": "Human labels only", "teacher": "Teacher", "student": "Student"}
-"""The models of a run and their names on the page, in the order shown."""
+MODELS: Final = {
+    "human_only": "Human labels only",
+    "teacher": "Teacher",
+    "student": "Student",
+    "model": "Model",
+}
+"""The models of a summary and their names on the page, in the order shown; `eval` has a `model`."""
 
 
 def colour_name(model: str) -> str:

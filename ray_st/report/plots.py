@@ -16,8 +16,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ray_st.report.canvas import STYLE, Plot, add_legend, new_canvas, svg_of
 from ray_st.report.palette import LIGHT, MODELS, colour_name
-from ray_st.report.run_files import Curve, number
-from ray_st.report.wording import average_precision, points
+from ray_st.report.run_files import Curve
+from ray_st.report.wording import average_precision, loss_name, measured, points
 
 MAX_POINTS = 500  # a line; more cannot be seen at this size
 LOG_RATIO = 20.0  # largest over smallest loss from which the y axis is logarithmic
@@ -44,9 +44,10 @@ def reference_loss_plot(curves: Mapping[str, Curve]) -> Plot | None:
         for model in ("teacher", "human_only")
         if model in curves
     ]
-    return _loss_plot(
-        "reference", "Teacher and human labels only: loss", "Both saw no pseudo label.", lines
-    )
+    both = len(lines) > 1
+    title = f"{' and '.join(line[3] for line in lines).capitalize()}: loss"
+    note = f"{'Both' if both else 'It'} saw no pseudo label."
+    return _loss_plot("reference", title, note, lines)
 
 
 _Line = tuple[
@@ -97,7 +98,7 @@ def _draw_loss(axes: Axes, line: _Line) -> str:
 
 
 def alpha_plot(summary: Mapping[str, Any]) -> Plot | None:
-    """AP over alpha: normalised and plain loss, with the other models as horizontal lines."""
+    """AP over alpha: normalised loss and plain sum, with the other models as horizontal lines."""
     sweep = summary.get("sweep") or []
     if not sweep:
         return None
@@ -106,11 +107,11 @@ def alpha_plot(summary: Mapping[str, Any]) -> Plot | None:
         figure, axes = new_canvas("alpha: weight of the pseudo labels", "AP of the student")
         axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
         axes.set_xlim(-0.4, len(alphas) - 0.6)
-        axes.margins(y=0.15)  # room at the foot for the runs that diverged
+        axes.margins(y=0.2)  # room at the foot for the runs that diverged
         _references(axes, summary)
         said = [_draw_sweep(axes, sweep, alphas, normalised=flag) for flag in (True, False)]
-        diverged = [trial for trial in sweep if number(trial.get("AP")) is None]
-        _draw_diverged(axes, [alphas.index(float(trial["alpha"])) for trial in diverged])
+        diverged = [trial for trial in sweep if measured(trial) is None]
+        _draw_diverged(axes, diverged, alphas)
         add_legend(axes)
         title = "AP over alpha"
         alt = f"{title}. {' '.join(filter(None, said))} {len(diverged)} diverged."
@@ -128,29 +129,53 @@ def _references(axes: Axes, summary: Mapping[str, Any]) -> None:
 def _draw_sweep(
     axes: Axes, sweep: Sequence[Mapping[str, Any]], alphas: list[float], *, normalised: bool
 ) -> str:
-    trials = [(float(trial["alpha"]), number(trial.get("AP"))) for trial in sweep
-              if bool(trial["normalised"]) == normalised]  # fmt: skip
-    measured = sorted((alpha, 100 * ap) for alpha, ap in trials if ap is not None)
-    if not measured:
+    trials = [trial for trial in sweep if bool(trial["normalised"]) == normalised]
+    found = [(float(trial["alpha"]), measured(trial)) for trial in trials]
+    by_alpha = sorted((alpha, ap) for alpha, ap in found if ap is not None)
+    if not by_alpha:
         return ""
-    places = [alphas.index(alpha) for alpha, _ in measured]
-    aps = [ap for _, ap in measured]
-    name = "normalised loss" if normalised else "plain loss"
+    places = [alphas.index(alpha) for alpha, _ in by_alpha]
+    aps = [ap for _, ap in by_alpha]
+    name = loss_name(trials[0])
     colour = LIGHT["student"]
     marker, fill = ("o-", colour) if normalised else ("D", LIGHT["paper"])
     axes.plot(places, aps, marker, color=colour, mfc=fill, lw=2, ms=6, mew=1.6, label=name)
-    return f"{name}: {', '.join(f'{points(ap)} at alpha {alpha:g}' for alpha, ap in measured)}."
+    if not normalised:
+        for place, (alpha, ap) in zip(places, by_alpha, strict=True):
+            rivals = [measured(t) for t in sweep if t["normalised"] and t["alpha"] == alpha]
+            above = any(rival is not None and rival < ap for rival in rivals)
+            _label(axes, f"{name} {points(ap)}", (place, ap), alphas, above=above)
+    return f"{name}: {', '.join(f'{points(ap)} at alpha {alpha:g}' for alpha, ap in by_alpha)}."
 
 
-def _draw_diverged(axes: Axes, places: list[int]) -> None:
-    if places:
-        at_foot = axes.get_xaxis_transform()
-        axes.plot(places, [0.05] * len(places), "x", color=LIGHT["ink"], ms=7, mew=1.8,
-                  transform=at_foot, label="diverged, no AP")  # fmt: skip
+def _draw_diverged(axes: Axes, diverged: Sequence[Mapping[str, Any]], alphas: list[float]) -> None:
+    places = [alphas.index(float(trial["alpha"])) for trial in diverged]
+    if not places:
+        return
+    at_foot = axes.get_xaxis_transform()
+    axes.plot(places, [0.05] * len(places), "x", color=LIGHT["ink"], ms=7, mew=1.8,
+              transform=at_foot, label="diverged, no AP")  # fmt: skip
+    for place, trial in zip(places, diverged, strict=True):
+        if not trial["normalised"]:
+            text = f"{loss_name(trial)}: diverged"
+            _label(axes, text, (place, 0.05), alphas, above=True, coords=at_foot)
+
+
+def _label(
+    axes: Axes, text: str, at: tuple[float, float], alphas: list[float], *, above: bool,
+    coords: Any = "data",
+) -> None:  # fmt: skip
+    """Write beside a point, on the paper's colour, and inside the right edge."""
+    last = len(alphas) > 1 and at[0] == len(alphas) - 1
+    axes.annotate(
+        text, at, xycoords=coords, xytext=(10 if last else 0, 8 if above else -8),
+        textcoords="offset points", ha="right" if last else "center",
+        va="bottom" if above else "top", color=LIGHT["ink"], weight="bold",
+        bbox={"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 1.5},
+    )  # fmt: skip
 
 
 def _alpha_note(diverged: Sequence[Mapping[str, Any]]) -> str:
-    note = "Filled circles: normalised loss. Open diamonds: plain loss."
-    names = [f"{'normalised' if trial['normalised'] else 'plain'} at alpha {trial['alpha']:g}"
-             for trial in diverged]  # fmt: skip
+    note = "Filled circles: normalised loss. Open diamonds: plain sum."
+    names = [f"{loss_name(trial)} at alpha {trial['alpha']:g}" for trial in diverged]
     return f"{note} Diverged: {', '.join(names)}." if names else note

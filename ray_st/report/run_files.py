@@ -1,7 +1,7 @@
 """Read a run folder into plain values; what is not there comes back empty.
 
-In: the folder that the verb `run`, `train` or `label` leaves. Out: `RunFiles`, and `LabelledImage`s
-chosen from LABEL_ROW Parquet. Next: `wording.py`.
+In: the folder that a verb leaves. Out: `RunFiles`, `LabelledImage`s chosen from LABEL_ROW Parquet,
+and `Failures`. Next: `wording.py`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -49,15 +49,30 @@ class LabelledImage:
     labels: Detections
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failures:
+    """The images that came to nothing, and the first few of them by name."""
+
+    total: int
+    first: list[tuple[str, str, str]]  # the uri's last part, stage, reason
+
+
+def stage_folder(out: Path, summary: Mapping[str, Any], stage: str) -> Path:
+    """Where a stage's files are: its sub-folder, or the root where a verb ran that stage alone."""
+    folder = out / stage
+    return out if stage in summary and not folder.is_dir() else folder
+
+
 def read_run(out: Path) -> RunFiles:
     """Read everything but the Parquet files."""
     if not out.is_dir():
         raise ValueError(f"out: must be the folder of a run, got {str(out)!r}: no such folder")
-    summary = out / "summary.json"
-    recipe = out / "recipe.yaml"
-    curves = {model: read_curve(out / model / "metrics.jsonl") for model in MODELS}
+    path, recipe = out / "summary.json", out / "recipe.yaml"
+    summary = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    folders = {model: stage_folder(out, summary, model) for model in MODELS}
+    curves = {model: read_curve(folder / "metrics.jsonl") for model, folder in folders.items()}
     return RunFiles(
-        summary=json.loads(summary.read_text("utf-8")) if summary.exists() else {},
+        summary=summary,
         recipe_yaml=recipe.read_text("utf-8") if recipe.exists() else "",
         curves={model: curve for model, curve in curves.items() if len(curve["step"])},
     )
@@ -106,6 +121,18 @@ def rows_of(path: Path, image_ids: Sequence[int]) -> dict[int, LabelledImage]:
     wanted = pads.field("image_id").isin(pa.array(image_ids, pa.int64()))
     table = pads.dataset(path, format="parquet").to_table(filter=wanted, columns=LABEL_ROW.names)
     return {image.image_id: image for image in _images(table)}
+
+
+def read_failures(out: Path, summary: Mapping[str, Any], count: int) -> Failures:
+    """Read the FAILURE_ROWs that labelling or measuring left, `count` of them by name."""
+    for stage in ("pseudo", "model"):
+        path = stage_folder(out, summary, stage) / "failures.parquet"
+        if path.exists():
+            rows = pads.dataset(path, format="parquet")
+            named = rows.head(count, columns=["uri", "stage", "reason"]).to_pylist()
+            first = [(PurePosixPath(r["uri"]).name, r["stage"], r["reason"]) for r in named]
+            return Failures(total=rows.count_rows(), first=first)
+    return Failures(total=0, first=[])
 
 
 def _images(table: pa.Table) -> list[LabelledImage]:

@@ -1,12 +1,12 @@
 """Say in plain words what the numbers of a summary mean.
 
 In: parts of `summary.json`. Out: sentences and formatted numbers. Next: `canvas.py`.
-AP comes in as 0..1 and is shown in points, 0..100, as papers print it.
+AP is in points, 0..100, as papers print it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray_st.report.palette import MODELS
@@ -18,8 +18,13 @@ CHANCE_POINTS = 1.0  # below this, two single runs may differ by their seeds alo
 
 def average_precision(summary: Mapping[str, Any], model: str, key: str = "AP") -> float | None:
     """A model's AP in points; None where it was not measured (COCO writes -1)."""
-    value = number((summary.get(model) or {}).get(key))
-    return None if value is None or value < 0 else 100 * value
+    return measured(summary.get(model) or {}, key)
+
+
+def measured(metrics: Mapping[str, Any], key: str = "AP") -> float | None:
+    """One figure in points; None where it was not measured (COCO writes -1)."""
+    value = number(metrics.get(key))
+    return None if value is None or value < 0 else value
 
 
 def points(value: float | None) -> str:
@@ -47,14 +52,45 @@ def headline(summary: Mapping[str, Any]) -> str:
     by_rival = gains(summary)
     if by_rival:
         return f"The student is {_verdict(by_rival)}."
-    if summary.get("student") and average_precision(summary, "student") is None:
-        return "The student has no AP: it diverged, or was not evaluated."
-    measured = {model: average_precision(summary, model) for model in MODELS}
-    reached = [f"{MODELS[m]}: {points(ap)} AP" for m, ap in measured.items() if ap is not None]
+    models = {model: average_precision(summary, model) for model in MODELS if model in summary}
+    last = list(models)[-1] if models else ""
+    if models and models[last] is None:
+        return f"The {MODELS[last].lower()} has no AP: it diverged, or was not evaluated."
+    if len(models) == 1:
+        return f"The {MODELS[last].lower()} reaches {points(models[last])} AP."
+    reached = [f"{MODELS[m]}: {points(ap)} AP" for m, ap in models.items() if ap is not None]
     if reached:
         return f"{', '.join(reached)}."
+    if summary.get("sweep"):
+        return _best_alpha(summary["sweep"])
     images = number((summary.get("pseudo") or {}).get("images"))
     return "No result yet." if images is None else f"The teacher labelled {images:,.0f} images."
+
+
+def _best_alpha(sweep: Sequence[Mapping[str, Any]]) -> str:
+    aps = [(ap, trial) for trial in sweep if (ap := measured(trial)) is not None]
+    if not aps:
+        return "No alpha has an AP: every trial diverged."
+    ap, best = max(aps, key=lambda pair: pair[0])
+    return f"The best alpha is {best['alpha']:g}, with the {loss_name(best)}: {points(ap)} AP."
+
+
+def loss_name(trial: Mapping[str, Any]) -> str:
+    """How a trial of the sweep joined its two losses."""
+    return "normalised loss" if trial["normalised"] else "plain sum"
+
+
+def context(summary: Mapping[str, Any]) -> str:
+    """What a stage that ran alone worked on, in one sentence; empty for a whole run."""
+    numbers = {key: number(value) for key, value in summary.items()}
+    steps, human, pseudo = (numbers.get(k) for k in ("steps", "human_images", "pseudo_images"))
+    if steps is not None and human is not None:
+        with_pseudo = f" and {pseudo:,.0f} with pseudo labels" if pseudo else ""
+        return f"Trained for {steps:,.0f} steps on {human:,.0f} human-labelled images{with_pseudo}."
+    if (images := numbers.get("images")) is not None:
+        return f"Measured on {images:,.0f} images."
+    speed = numbers.get("images_per_s")
+    return "" if speed is None else f"{speed:,.1f} images a second."
 
 
 def _verdict(by_rival: Mapping[str, float]) -> str:
@@ -94,7 +130,7 @@ def pseudo_warnings(pseudo: Mapping[str, Any]) -> list[str]:
             "that they show nothing. Lower the score threshold, or check that the pool shows "
             "the same things."
         )
-    if boxes is not None and human is not None and boxes < human / 4:
+    if boxes is not None and human and boxes < human / 4:
         found.append(
             f"{boxes:.2g} boxes an image, where people drew {human:.2g}: less than a quarter. "
             "What the teacher missed counts as background. Lower the score threshold."
@@ -107,7 +143,7 @@ def pseudo_warnings(pseudo: Mapping[str, Any]) -> list[str]:
     if failures and failures > 0.01 * (images or 0):
         found.append(
             f"{failures:,.0f} images could not be read or labelled: more than one in a hundred. "
-            "The failure rows name each one and the reason."
+            "failures.parquet names each one and the reason."
         )
     return found
 

@@ -15,18 +15,20 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits, training_needs
+from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits, trial_needs
 from ray_st.config import require
-from ray_st.labeling.policy import PolicyConfig, pseudo_labels
-from ray_st.labeling.pool import LabelConfig, read_raw
+from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import finished, write_summary
 from ray_st.selftraining.materials import Materials, require_pool
 from ray_st.selftraining.stages import (
     Learning,
+    accepted_labels,
     label_stage,
     pseudo_facts,
+    role_of,
     train_stage,
     training_job,
 )
@@ -66,7 +68,7 @@ class Loop:
 
     def run(self, *, cpus: float, gpus: float) -> dict[str, Any]:
         """Run all stages on a cluster of this size; returns the summary."""
-        needs = training_needs(self.learning.train, has_pseudo=True)
+        needs = trial_needs(self.learning.train)  # the most that a stage holds
         require_fits(needs, cpus=cpus, gpus=gpus)
         require_fits(labeling_needs(self.label), cpus=cpus, gpus=gpus)
         pq.write_table(self.materials.val.rows, self.out / "val.parquet")
@@ -101,7 +103,7 @@ class Loop:
         pool, out = require_pool(self.materials), self.out / "pseudo"
         with shown({"label": pool.num_rows}, self.console) as counters:
             summary = label_stage(pool, teacher, out, self.label, self.policy, counters["label"])
-        accepted = pseudo_labels(read_raw(out), self.policy)
+        accepted = accepted_labels(out, self.policy)
         found = pseudo_facts(accepted, self.materials.human.rows, self.materials.pool_truth)
         facts = {**summary["pseudo"], **found}
         self._say(
@@ -115,7 +117,7 @@ class Loop:
     def _job(self, start: SavedModel | None, *, with_pseudo: bool) -> Job:
         pseudo = None
         if with_pseudo:
-            pseudo = pseudo_labels(read_raw(self.out / "pseudo"), self.policy)
+            pseudo = accepted_labels(self.out / "pseudo", self.policy)
         return training_job(
             self.learning,
             human=self.materials.human,
@@ -128,6 +130,7 @@ class Loop:
     def _train(self, name: str, job: Job) -> dict[str, Any]:
         with shown({name: job.train.steps}, self.console) as counters:
             summary = train_stage(job, self.out / name, counters[name])
+        summary["metrics"] = summary[role_of(job)]
         self._say(name, headline(summary["metrics"]), summary["seconds"])
         return summary
 
@@ -139,17 +142,23 @@ class Loop:
             begun = time.monotonic()
             with shown(totals, self.console) as counters:
                 rows = run_sweep(job, self.sweep, out, at_once=at_once, counters=counters)
-            summary = {"rows": rows, "seconds": time.monotonic() - begun}
+            summary = {
+                "verb": "sweep",
+                "sweep": rows,
+                "classes": list(job.classes),
+                "seconds": {"sweep": time.monotonic() - begun},
+            }
             write_summary(out, summary)
         shortly = ", ".join(
             f"{'alpha' if row['normalised'] else 'plain'} {row['alpha']:g}: {headline(row)}"
-            for row in summary["rows"]
+            for row in summary["sweep"]
         )
         self._say("sweep", shortly, summary["seconds"])
         return summary
 
-    def _say(self, name: str, result: str, seconds: float) -> None:
-        self.console.print(f"{name:<11}{result}  [dim]{seconds:.0f} s[/dim]", highlight=False)
+    def _say(self, name: str, result: str, seconds: Mapping[str, float]) -> None:
+        took = f"[dim]{sum(seconds.values()):.0f} s[/dim]"
+        self.console.print(f"{name:<11}{result}  {took}", highlight=False)
 
     def _summary(self, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
         models = ("teacher", "student", "human_only")
@@ -157,9 +166,9 @@ class Loop:
             "verb": "run",
             **{name: stages[name]["metrics"] for name in models if name in stages},
             "pseudo": stages["pseudo"]["pseudo"],
-            "sweep": stages["sweep"]["rows"] if "sweep" in stages else [],
+            "sweep": stages["sweep"]["sweep"] if "sweep" in stages else [],
             "seconds": {
-                {"pseudo": "label"}.get(name, name): stage["seconds"]
+                {"pseudo": "label"}.get(name, name): sum(stage["seconds"].values())
                 for name, stage in stages.items()
             },
             "classes": list(self.materials.human.classes),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +23,7 @@ from ray_st.data.rows import LABEL_ROW
 from ray_st.data.sources import LabeledSet
 from ray_st.labeling.policy import PolicyConfig, pool_facts, pseudo_labels
 from ray_st.labeling.pool import LabelConfig, label, read_raw
-from ray_st.models import ModelConfig
+from ray_st.models import ModelConfig, build
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import Counter
 from ray_st.selftraining.folder import SUMMARY, finished, write_summary
@@ -45,7 +45,8 @@ class Learning:
 
     @classmethod
     def of(cls, config: Any) -> Learning:
-        """Pick them from a verb's config."""
+        """Pick them from a verb's config; raises `UserError` for a model that cannot be built."""
+        build(config.model, 1)  # else every worker would find out, long after the start
         return cls(task=config.task, model=config.model, augment=config.augment, train=config.train)
 
 
@@ -99,16 +100,22 @@ def train_stage(
     metrics = fit(replace(job, counter=counter), out)
     summary = {
         "verb": "train",
+        role_of(job): metrics,
         **(facts or {}),
-        "metrics": metrics,
+        "classes": list(job.classes),
         "steps": job.train.steps,
         "human_images": job.human.num_images,
         "pseudo_images": 0 if job.pseudo is None else job.pseudo.num_images,
-        "seconds": time.monotonic() - begun,
+        "seconds": {"train": time.monotonic() - begun},
         "versions": versions(),
     }
     write_summary(out, summary)
     return summary
+
+
+def role_of(job: Job) -> Literal["teacher", "student"]:
+    """What a model is called in a summary: a student has learned from pseudo labels."""
+    return "teacher" if job.pseudo is None else "student"
 
 
 def label_stage(
@@ -137,7 +144,7 @@ def label_stage(
         "classes": list(saved.card.classes),
         "teacher_sha256": saved.digest,
         "images_per_s": images.num_rows / seconds,
-        "seconds": seconds,
+        "seconds": {"label": seconds},
         "versions": versions(),
     }
     write_summary(out, summary)
@@ -158,9 +165,17 @@ def read_pseudo(uri: str, policy: PolicyConfig, classes: tuple[str, ...]) -> pa.
             f"pseudo: {uri} was labelled with classes {summary['classes']}, "
             f"data.train has {list(classes)}; label again with a teacher of these classes"
         )
+    return accepted_labels(out, policy)
+
+
+def accepted_labels(out: Path, policy: PolicyConfig) -> pa.Table:
+    """The pseudo labels of a finished labelling; refuses one in which every image failed."""
     rows = pseudo_labels(read_raw(out), policy)
     if rows.num_rows == 0:
-        raise UserError(f"pseudo: {uri} holds no labelled image; label a pool that has some")
+        raise UserError(
+            f"pseudo: {out} holds no labelled image; see its failures.parquet, and label a pool "
+            "of readable images"
+        )
     return rows
 
 

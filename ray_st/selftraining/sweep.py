@@ -2,7 +2,7 @@
 
 In: a `Job` and the alphas. Out: a row an alpha, and each trial's folder. Next: `loop.py`.
 
-A trial is a light driver (a tenth of a core) that starts its own Train gang. Tune does not see the
+A trial is a light driver that starts its own Train gang. Tune does not see the
 gang, so the number of trials at once is computed from what the cluster holds: no trial can wait for
 resources that another trial waits with.
 """
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import ray.tune
 from ray.tune import RunConfig, TuneConfig
 
+from ray_st.cluster.placement import TRIAL_CPUS
 from ray_st.config import require
 from ray_st.training.loop import Job, fit
 
@@ -48,7 +49,8 @@ class Trial:
     @property
     def name(self) -> str:
         """The folder's name, the same on every try, so that an interrupted trial goes on."""
-        alpha = repr(float(self.alpha)).removesuffix(".0")  # all digits: alphas that are close differ
+        # All digits, so that alphas that are close have folders of their own.
+        alpha = repr(float(self.alpha)).removesuffix(".0")
         return f"{'alpha' if self.normalised else 'plain'}_{alpha}"
 
 
@@ -81,7 +83,7 @@ def run_sweep(
         ray.tune.report(fit(mine, folder, name="train"))
 
     results = ray.tune.Tuner(
-        ray.tune.with_resources(run_trial, {"CPU": 0.1}),
+        ray.tune.with_resources(run_trial, {"CPU": TRIAL_CPUS}),
         param_space={"trial": ray.tune.grid_search(list(trials))},
         tune_config=TuneConfig(max_concurrent_trials=at_once),
         run_config=RunConfig(name="tune", storage_path=str(out.resolve()), verbose=0),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ray_st.config import require
 from ray_st.models import ModelConfig
 from ray_st.tasks.task import Task
 
@@ -18,6 +19,7 @@ def make_task(name: str, model: ModelConfig, num_classes: int) -> Task:
     from ray_st.tasks.detection import Detection
 
     makers = {"detection": Detection}
+    require(name in makers, "task", f"one of {list(makers)}", name)
     return makers[name](
         num_classes=num_classes, levels=model.levels, anchor_scale=model.anchor_scale
     )

@@ -78,11 +78,16 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
             begun, logged_step = now, state.step
             if job.counter is not None and share.worker == 0:
                 job.counter.put(state.step, f"loss {log[-1]['loss']:.3f}")
-        if state.step % job.train.checkpoint_every == 0 and state.step < job.train.steps:
+        if _checkpoint_due(state.step, job.train):
             with _folder(share) as folder:
                 _save(folder, job, model, state, log, {})
                 ray.train.report({"step": state.step}, checkpoint=_checkpoint(folder, share))
     return _finish(job, task, model, state, log, share)
+
+
+def _checkpoint_due(step: int, config: TrainConfig) -> bool:
+    # Without workers there is nothing to start again: Train stores nothing then.
+    return config.num_workers > 0 and step % config.checkpoint_every == 0 and step < config.steps
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -132,7 +137,7 @@ def _finish(
     metrics: dict[str, float | None] = {}
     if share.worker == 0:
         metrics = finite(task.metrics(ray.get(job.val), predictions, job.classes))
-    with _folder(share) as folder:
+    with _folder(share, keep=job.train.num_workers == 0) as folder:
         if share.worker == 0:
             pq.write_table(predictions, folder / PREDICTIONS)
             (folder / METRICS).write_text(json.dumps(metrics))
@@ -142,10 +147,14 @@ def _finish(
 
 
 @contextmanager
-def _folder(share: Share) -> Iterator[Path]:
-    """A scratch folder; Train uploads from it before `report` returns."""
-    with tempfile.TemporaryDirectory(prefix=f"ray_st-{share.worker}-") as folder:
-        yield Path(folder)
+def _folder(share: Share, *, keep: bool = False) -> Iterator[Path]:
+    """A scratch folder; with workers, Train uploads from it before `report` returns."""
+    folder = Path(tempfile.mkdtemp(prefix=f"ray_st-{share.worker}-"))
+    try:
+        yield folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
 
 
 def _checkpoint(folder: Path, share: Share) -> Checkpoint | None:
@@ -206,5 +215,7 @@ def fit(job: Job, out: Path, name: str = "train") -> dict[str, float | None]:
     with result.checkpoint.as_directory() as folder:
         for file in (WEIGHTS, LOG, PREDICTIONS, METRICS, CARD):
             shutil.copyfile(Path(folder) / file, out / file)
+    if config.num_workers == 0:
+        shutil.rmtree(result.checkpoint.path)  # the scratch folder that `_finish` kept
     metrics: dict[str, float | None] = json.loads((out / METRICS).read_text())
     return metrics

@@ -14,6 +14,7 @@ from ray_st.data.sources import DataConfig
 from ray_st.data.sources.digits import DigitsConfig, write_digits
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
+from ray_st.selftraining.stages import Learning
 from ray_st.verbs.run import LoopVerb, run_loop
 from ray_st.verbs.verb import recipe_of
 
@@ -33,11 +34,12 @@ DEFAULT_RECIPE = "demo"
 
 def run(config: DemoVerb, console: Console) -> None:
     """Write the scenes, then run the loop on them."""
+    Learning.of(config)  # refuses a model that cannot be built, before scenes are written
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:
-        console.print(recipe, highlight=False, markup=False, end="")
-        console.print("# dry run: scenes would be written; nothing was started", markup=False)
+        console.out(recipe, highlight=False, end="")
+        console.out("# dry run: scenes would be written; nothing was started", highlight=False)
         return
     folder.claim(out, recipe)
     world = out / "data"

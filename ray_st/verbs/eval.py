@@ -68,13 +68,14 @@ def run(config: EvalVerb, console: Console) -> None:
             task = make_task(saved.card.task, saved.card.model, len(truth.classes))
             summary = {
                 "verb": "eval",
-                "metrics": finite(task.metrics(truth.rows, predictions, truth.classes)),
+                "model": finite(task.metrics(truth.rows, predictions, truth.classes)),
                 "images": truth.rows.num_rows,
                 "failures": pq.read_metadata(out / "failures.parquet").num_rows,
                 "findings": dict(truth.findings),
-                "seconds": time.monotonic() - begun_at,
+                "classes": list(truth.classes),
+                "seconds": {"eval": time.monotonic() - begun_at},
                 "model_sha256": saved.digest,
                 "versions": versions(),
             }
             write_summary(out, summary)
-        console.print(f"eval       {headline(summary['metrics'])}", highlight=False)
+        console.print(f"eval       {headline(summary['model'])}", highlight=False)

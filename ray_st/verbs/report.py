@@ -21,6 +21,8 @@ class ReportVerb:
 
     run: str
     """The folder; may be given without the flag."""
+    dry_run: bool = False
+    """Check the folder, and stop."""
 
 
 CONFIG = ReportVerb
@@ -34,4 +36,7 @@ def run(config: ReportVerb, console: Console) -> None:
         raise UserError(
             f"run: {out} holds no {SUMMARY}; pass the --out folder of a verb that has ended"
         )
+    if config.dry_run:
+        console.print(f"# dry run: {out} can be reported on; nothing was written", markup=False)
+        return
     console.print(f"report     {write_report(out)}", highlight=False, soft_wrap=True)

@@ -64,7 +64,7 @@ def run(config: RunVerb, console: Console) -> None:
 def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     """Run all stages on these data, then write the report."""
     materials = open_materials(data)
-    pool = require_pool(materials)
+    pool, learning = require_pool(materials), Learning.of(config)
     plan = (
         f"{materials.human.rows.num_rows} labelled images, {pool.num_rows} to label, "
         f"{materials.val.rows.num_rows} to measure on"
@@ -76,7 +76,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
         _report_findings(materials, console)
         if (summary := finished(out)) is None:
             loop = Loop(
-                learning=Learning.of(config),
+                learning=learning,
                 label=config.label,
                 policy=config.policy,
                 sweep=config.sweep,

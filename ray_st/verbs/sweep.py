@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from ray_st.cluster.placement import most_at_once, require_fits, training_needs
+from ray_st.cluster.placement import most_at_once, require_fits, trial_needs
 from ray_st.cluster.session import resources
 from ray_st.config import UserError
 from ray_st.models.saved import versions
@@ -53,7 +53,7 @@ def run(config: SweepVerb, console: Console) -> None:
         if out is None:
             return
         if (summary := finished(out)) is None:
-            needs = training_needs(config.train, has_pseudo=True)
+            needs = trial_needs(config.train)
             require_fits(needs, **resources())
             begun_at = time.monotonic()
             job = training_job(
@@ -71,7 +71,8 @@ def run(config: SweepVerb, console: Console) -> None:
             summary = {
                 "verb": "sweep",
                 "sweep": rows,
-                "seconds": time.monotonic() - begun_at,
+                "classes": list(human.classes),
+                "seconds": {"sweep": time.monotonic() - begun_at},
                 "findings": materials.findings,
                 "versions": versions(),
             }

@@ -23,6 +23,7 @@ from ray_st.selftraining.stages import (
     Learning,
     read_init,
     read_pseudo,
+    role_of,
     train_stage,
     training_job,
 )
@@ -75,4 +76,4 @@ def run(config: TrainVerb, console: Console) -> None:
         with shown({"train": config.train.steps}, console) as counters:
             extra = {"findings": materials.findings}
             summary = train_stage(job, out, counters["train"], extra)
-        console.print(f"train      {headline(summary['metrics'])}", highlight=False)
+        console.print(f"train      {headline(summary[role_of(job)])}", highlight=False)

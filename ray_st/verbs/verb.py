@@ -77,8 +77,8 @@ def begun(config: Verb, console: Console, plan: str) -> Iterator[Path | None]:
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:
-        console.print(recipe, highlight=False, markup=False, end="")
-        console.print(f"# dry run: {plan}; nothing was started", highlight=False, markup=False)
+        console.out(recipe, highlight=False, end="")  # `out` breaks no long line
+        console.out(f"# dry run: {plan}; nothing was started", highlight=False)
         yield None
         return
     folder.claim(out, recipe)

@@ -42,8 +42,8 @@ class DataConfig:
     """Folder of the images of train and val. None: looked for beside the annotation file."""
 
     labeled_images: int | None = None
-    """Keep the labels of only this many images of train, drawn with split_seed; the rest joins
-    the pool without its labels. None: keep all."""
+    """Keep the labels of only this many images of train, drawn with split_seed; the rest, without
+    its labels, is the pool unless unlabeled names one. None: keep all."""
 
     split_seed: int = 0
     """Seed of that draw. With one seed, a larger draw holds the smaller one."""

@@ -1,0 +1,45 @@
+"""The model and the images that the benchmarks share: the demo's, or larger ones."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ray_st.data.sources import LabeledSet, open_labeled
+from ray_st.data.sources.digits import DigitsConfig, write_digits
+from ray_st.models import ModelConfig, build
+from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
+
+MODEL = ModelConfig(
+    backbone="resnet18", image_size_px=192, levels=(3, 6), channels=64, head_convs=2
+)
+
+
+def scenes(folder: Path, count: int) -> LabeledSet:
+    """Write `count` labelled scenes of 320 px, some 25 kB each."""
+    config = DigitsConfig(
+        labeled_scenes=count,
+        val_scenes=1,
+        pool_scenes=1,
+        labeled_digits=300,
+        scene_px=320,
+        digits_per_scene=(3, 8),
+        digit_px=(32, 80),
+    )
+    write_digits(folder, config)
+    return open_labeled(f"coco:{folder}/instances_train.json")
+
+
+def random_model(classes: tuple[str, ...]) -> SavedModel:
+    """A detector with random weights, whose class bias makes some hundred candidates an image."""
+    torch.manual_seed(0)
+    model = build(MODEL, len(classes))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") and parameter.shape == (9 * len(classes),):
+            torch.nn.init.constant_(parameter, -2.9)  # sigmoid: just above the floor of 0.05
+    with tempfile.TemporaryDirectory() as folder:
+        card = ModelCard(task="detection", classes=classes, model=MODEL, preprocessing={})
+        save_model(Path(folder), model, card)
+        return read_model(folder, "teacher")

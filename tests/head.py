@@ -1,0 +1,95 @@
+"""A Ray head of one's own: free ports, a token, its own folder, stopped by its pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_START_S = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Where it listens, and the environment in which its clients must run."""
+
+    dashboard_url: str
+    environment: dict[str, str]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def ray_head(folder: Path, *, num_cpus: int) -> Iterator[Head]:
+    """Run `ray start --head` for the length of the block."""
+    port, dashboard, client, agent = free_ports(4)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": os.urandom(24).hex(),
+    }
+    command = [
+        "ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
+        "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}",
+        f"--temp-dir={folder}", "--disable-usage-stats",
+    ]  # fmt: skip
+    with (folder / "head.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{dashboard}"
+        _wait_for(f"{url}/api/version", process, folder / "head.log")
+        yield Head(dashboard_url=url, environment=environment)
+    finally:
+        _stop(process)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403):  # it is up, and wants the token
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(f"no head after {_START_S} s: {log.read_text()}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the head and all that it started: they share its process group."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, kind)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            continue

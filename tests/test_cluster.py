@@ -1,0 +1,330 @@
+"""The edges to Ray, on a real local cluster: streams, Train, the pool, the sweep."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray
+import safetensors.torch
+import torch
+
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.feed import FittedBlocks, Share, in_order
+from ray_st.data.labels import Detections, Origin
+from ray_st.data.rows import pack
+from ray_st.data.sources import LabeledSet, open_labeled
+from ray_st.data.sources.digits import DigitsConfig, write_digits
+from ray_st.data.sources.folder import image_rows
+from ray_st.labeling.pool import LabelConfig, label, read_raw
+from ray_st.models import ModelConfig
+from ray_st.models.saved import read_model
+from ray_st.selftraining.stages import Learning, training_job
+from ray_st.selftraining.sweep import SweepConfig, run_sweep
+from ray_st.training.checkpoints import load_log
+from ray_st.training.loop import Job, fit
+from ray_st.training.schedule import TrainConfig
+from ray_st.training.streams import Stream, paired_batches
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+WORLD = DigitsConfig(
+    labeled_scenes=12,
+    val_scenes=10,
+    pool_scenes=20,
+    labeled_digits=30,
+    scene_px=64,
+    digits_per_scene=(1, 3),
+    digit_px=(18, 28),
+    classes=(0, 1, 2),
+)
+LEARNING = Learning(
+    task="detection",
+    model=ModelConfig(
+        backbone="test_resnet", image_size_px=64, levels=(3, 4), channels=16, head_convs=1
+    ),
+    augment=AugmentConfig(flip_probability=0.5),
+    train=TrainConfig(
+        steps=8,
+        batch_size=4,
+        cpus_per_worker=1,
+        log_every=1,
+        checkpoint_every=4,
+        warmup_steps=2,
+        lr=0.002,
+        optimizer="adamw",
+        max_failures=1,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_digits(folder, WORLD)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def human(world: Path) -> LabeledSet:
+    return open_labeled(f"coco:{world}/instances_train.json")
+
+
+@pytest.fixture(scope="module")
+def val(world: Path) -> LabeledSet:
+    return open_labeled(f"coco:{world}/instances_val.json")
+
+
+@pytest.fixture(scope="module")
+def pool(world: Path) -> LabeledSet:
+    return open_labeled(f"coco:{world}/instances_pool.json")
+
+
+def student_job(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, train: TrainConfig = LEARNING.train
+) -> Job:
+    return training_job(
+        replace(LEARNING, train=train),
+        human=human,
+        val=val,
+        pseudo=pool.rows,  # as good as labels can get
+        init=None,
+        recipe={},
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    fit(student_job(human, val, pool), out)
+    return out
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def require_equal_weights(one: Path, other: Path) -> None:
+    left, right = weights_of(one), weights_of(other)
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        torch.testing.assert_close(tensor, right[name], rtol=0, atol=1e-6, msg=name)
+
+
+# Streams
+
+
+def global_batches(stream: Stream, num_workers: int, first: int, last: int) -> list[list[int]]:
+    """Image ids of each step's global batch, in order."""
+    parts = [
+        list(stream.batches(first, last, Share(worker=worker, num_workers=num_workers)))
+        for worker in range(num_workers)
+    ]
+    return [
+        [image_id for batch in step for image_id in batch.image_ids.tolist()]
+        for step in zip(*parts, strict=True)
+    ]
+
+
+def test_two_workers_and_a_resumed_one_see_the_same_global_batches(human: LabeledSet) -> None:
+    stream = Stream(
+        rows=ray.put(human.rows),
+        num_images=human.rows.num_rows,
+        origin=Origin.HUMAN,
+        batch_size=4,
+        size_px=64,
+        augment=AugmentConfig(),
+        seed=3,
+        loaders=2,
+    )
+    alone = global_batches(stream, 1, 0, 40)  # 160 images: three blocks, 13 epochs of 12 images
+    assert len(alone) == 40
+    epochs = [alone[3 * e] + alone[3 * e + 1] + alone[3 * e + 2] for e in range(13)]
+    assert [sorted(epoch) for epoch in epochs] == [sorted(human.rows["image_id"].to_pylist())] * 13
+    assert global_batches(stream, 2, 0, 40) == alone
+    assert global_batches(stream, 1, 17, 40) == alone[17:]
+
+
+def test_a_pair_is_a_human_and_a_pseudo_half(human: LabeledSet, pool: LabeledSet) -> None:
+    job_human, job_pseudo = (
+        Stream(
+            rows=ray.put(rows),
+            num_images=rows.num_rows,
+            origin=origin,
+            batch_size=size,
+            size_px=64,
+            augment=AugmentConfig(),
+            seed=0,
+            loaders=1,
+        )
+        for rows, origin, size in ((human.rows, Origin.HUMAN, 2), (pool.rows, Origin.PSEUDO, 6))
+    )
+    share = Share(worker=0, num_workers=1)
+    batches = list(paired_batches(job_human, job_pseudo, 0, 3, share))
+    assert [batch.origins.tolist() for batch in batches] == [[0, 0, 1, 1, 1, 1, 1, 1]] * 3
+    assert batches[0].pixels.shape == (8, 3, 64, 64)
+    assert batches[0].pixels.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_validation_shares_cover_the_set_once(val: LabeledSet) -> None:
+    rows = ray.put(val.rows)
+    seen = []
+    for worker in range(3):  # 10 images: 4 + 3 + 3
+        share = Share(worker=worker, num_workers=3)
+        blocks = FittedBlocks(rows=rows, num_images=10, size_px=64, share=share)
+        seen += [
+            image_id
+            for views in in_order(blocks, batch_size=2, loaders=1)
+            for image_id in views.image_ids.tolist()
+        ]
+    assert sorted(seen) == sorted(val.rows["image_id"].to_pylist())
+
+
+# Train
+
+
+def test_a_trained_model_stands_in_its_folder(undisturbed: Path, human: LabeledSet) -> None:
+    saved = read_model(undisturbed, "model")
+    assert saved.card.classes == human.classes == ("0", "1", "2")
+    assert saved.card.metrics["AP"] is not None
+    log = load_log(undisturbed)
+    assert [row["step"] for row in log] == list(range(1, 9))
+    first = log[0]  # the averages start as the first batch
+    assert first["mean_human"] == pytest.approx(first["loss_human"], rel=1e-5)
+    assert first["loss"] == pytest.approx(first["loss_human"], rel=1e-5)  # so L = L_h
+    assert first["loss_pseudo"] > 0
+    predictions = pq.read_table(undisturbed / "predictions.parquet")
+    assert predictions["image_id"].to_pylist() == list(range(10))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KillOnce:
+    """A counter that kills its train worker at a step, the first time it gets there."""
+
+    at_step: int
+    marker: str
+
+    def put(self, done: int, note: str = "") -> None:
+        if done == self.at_step and not Path(self.marker).exists():
+            Path(self.marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_goes_on_as_if_nothing_had_happened(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, undisturbed: Path, tmp_path: Path
+) -> None:
+    marker = tmp_path / "killed"
+    counter = KillOnce(at_step=6, marker=str(marker))  # checkpoints stand at 4 and 8
+    fit(replace(student_job(human, val, pool), counter=counter), tmp_path)  # type: ignore[arg-type]
+    assert marker.exists()
+    require_equal_weights(undisturbed, tmp_path)
+    assert [row["step"] for row in load_log(tmp_path)] == list(range(1, 9))
+
+
+def test_zero_workers_train_in_this_process(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, undisturbed: Path, tmp_path: Path
+) -> None:
+    train = replace(LEARNING.train, num_workers=0)
+    fit(student_job(human, val, pool, train), tmp_path)
+    require_equal_weights(undisturbed, tmp_path)
+
+
+def test_two_workers_agree_and_learn(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, tmp_path: Path
+) -> None:
+    train = replace(LEARNING.train, num_workers=2, steps=20)
+    metrics = fit(student_job(human, val, pool, train), tmp_path)
+    log = load_log(tmp_path)
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert metrics["AP"] is not None
+    assert pq.read_table(tmp_path / "predictions.parquet").num_rows == 10  # of both workers
+
+
+# The pool
+
+
+def test_every_image_ends_as_labels_or_as_a_failure(
+    undisturbed: Path, world: Path, tmp_path: Path
+) -> None:
+    saved = read_model(undisturbed, "teacher")
+    names = sorted(str(path) for path in (world / "images" / "pool").glob("*.jpg"))
+    broken, missing = tmp_path / "broken.jpg", tmp_path / "missing.jpg"
+    broken.write_bytes(Path(names[0]).read_bytes()[:200])
+    uris = [*names, str(broken), str(missing)]
+    images = image_rows(list(range(100, 100 + len(uris))), uris)
+    config = LabelConfig(actors=(2, 2), block_images=4, batch_size=3)
+    label(images, saved, tmp_path / "pool", config, None)
+    rows = read_raw(tmp_path / "pool")
+    failures = pq.read_table(tmp_path / "pool" / "failures.parquet").sort_by("image_id")
+    assert rows["image_id"].to_pylist() == list(range(100, 120))
+    assert failures["image_id"].to_pylist() == [120, 121]
+    assert failures["stage"].to_pylist() == ["decode", "fetch"]
+    assert set(rows["height_px"].to_pylist()) == {64}
+
+    here = LabelConfig(actors=(0, 0), batch_size=7)
+    label(images, saved, tmp_path / "here", here, None)
+    again = read_raw(tmp_path / "here")
+    assert again["uri"].equals(rows["uri"])
+    for name in ("boxes_xyxy", "scores"):
+        left, right = (table[name].combine_chunks().flatten() for table in (rows, again))
+        np.testing.assert_allclose(left.to_numpy(), right.to_numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_pool_of_nothing_but_failures(undisturbed: Path, tmp_path: Path) -> None:
+    images = image_rows([7], [str(tmp_path / "missing.jpg")])
+    label(images, read_model(undisturbed, "teacher"), tmp_path / "out", LabelConfig(), None)
+    assert read_raw(tmp_path / "out").num_rows == 0
+    failures = pq.read_table(tmp_path / "out" / "failures.parquet")
+    assert failures["image_id"].to_pylist() == [7]
+
+
+# The sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent:
+    def put(self, done: int, note: str = "") -> None:
+        pass
+
+
+def test_a_sweep_ends_with_a_row_a_trial(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, tmp_path: Path
+) -> None:
+    config = SweepConfig(alphas=(0.0, 2.0), steps=3, plain_at_largest=True)
+    counters = {name: Silent() for name in ("alpha_0", "alpha_2", "plain_2")}
+    rows = run_sweep(student_job(human, val, pool), config, tmp_path, at_once=1, counters=counters)
+    assert [(row["alpha"], row["normalised"]) for row in rows] == [
+        (0.0, True),
+        (2.0, True),
+        (2.0, False),
+    ]
+    # alpha 0 learns from human labels alone: its loss is L_h
+    log = load_log(tmp_path / "alpha_0")
+    assert [row["loss"] for row in log] == pytest.approx([row["loss_human"] for row in log])
+    plain = load_log(tmp_path / "plain_2")[0]
+    expected = plain["loss_human"] + 2.0 * plain["loss_pseudo"]
+    assert plain["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_empty_image_is_a_training_image(val: LabeledSet, tmp_path: Path) -> None:
+    rows = val.rows
+    empty = pack(
+        image_ids=rows["image_id"].to_pylist(),
+        uris=rows["uri"].to_pylist(),
+        sizes_hw=[(64, 64)] * rows.num_rows,
+        labels=[Detections.of()] * rows.num_rows,
+        origin=Origin.PSEUDO,
+    )
+    pool = replace(val, rows=empty)
+    train = replace(LEARNING.train, steps=2)
+    fit(student_job(val, val, pool, train), tmp_path)
+    log = load_log(tmp_path)
+    assert [row["pseudo_boxes_per_image"] for row in log] == [0.0, 0.0]
+    assert all(np.isfinite(row["loss"]) for row in log)
