@@ -13,35 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from ray_st.cluster.session import resources
-from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
-from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.pool import LabelConfig
-from ray_st.models import ModelConfig
 from ray_st.report import write_report
 from ray_st.selftraining.folder import finished
-from ray_st.selftraining.loop import Loop, LoopConfig
+from ray_st.selftraining.loop import Loop
 from ray_st.selftraining.materials import Materials, open_materials, require_pool
 from ray_st.selftraining.stages import Learning
-from ray_st.selftraining.sweep import SweepConfig
-from ray_st.tasks import TaskName
-from ray_st.training.schedule import TrainConfig
-from ray_st.verbs.verb import Verb, begun, recipe_of
+from ray_st.verbs.verb import LoopSections, Verb, begun, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopVerb(Verb):
-    """The sections of the whole loop, wherever its data come from."""
-
-    task: TaskName = "detection"
-    """What is learned."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    label: LabelConfig = field(default_factory=LabelConfig)
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
+class LoopVerb(LoopSections, Verb):
+    """A verb that runs the whole loop, wherever its data come from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,13 +43,11 @@ class Verb:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All sections that a recipe may hold; a verb uses some of them."""
+class LoopSections:
+    """The sections of a recipe that say how the whole loop is run, whatever its data."""
 
     task: TaskName = "detection"
     """What is learned."""
-    data: DataConfig = field(default_factory=DataConfig)
-    digits: DigitsConfig = field(default_factory=DigitsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -57,6 +55,14 @@ class Recipe:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(LoopSections):
+    """All sections that a recipe may hold; a verb uses some of them."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    digits: DigitsConfig = field(default_factory=DigitsConfig)
 
 
 def recipe_of(config: Verb) -> dict[str, Any]:
