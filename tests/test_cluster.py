@@ -300,6 +300,7 @@ def test_a_sweep_ends_with_a_row_a_trial(
     config = SweepConfig(alphas=(0.0, 2.0), steps=3, plain_at_largest=True)
     counters = {name: Silent() for name in ("alpha_0", "alpha_2", "plain_2")}
     rows = run_sweep(student_job(human, val, pool), config, tmp_path, at_once=1, counters=counters)
+    assert {row["steps"] for row in rows} == {3}
     assert [(row["alpha"], row["normalised"]) for row in rows] == [
         (0.0, True),
         (2.0, True),

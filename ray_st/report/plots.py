@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ray_st.report.canvas import STYLE, Plot, add_legend, new_canvas, svg_of
 from ray_st.report.palette import LIGHT, MODELS, colour_name
-from ray_st.report.run_files import Curve
+from ray_st.report.run_files import Curve, number
 from ray_st.report.wording import average_precision, loss_name, measured, points
 
 MAX_POINTS = 500  # a line; more cannot be seen at this size
@@ -115,7 +115,9 @@ def alpha_plot(summary: Mapping[str, Any]) -> Plot | None:
         add_legend(axes)
         title = "AP over alpha"
         alt = f"{title}. {' '.join(filter(None, said))} {len(diverged)} diverged."
-        return Plot(title=title, note=_alpha_note(diverged), alt=alt, svg=svg_of(figure, "alpha"))
+        return Plot(
+            title=title, note=_alpha_note(sweep, diverged), alt=alt, svg=svg_of(figure, "alpha")
+        )
 
 
 def _references(axes: Axes, summary: Mapping[str, Any]) -> None:
@@ -175,7 +177,9 @@ def _label(
     )  # fmt: skip
 
 
-def _alpha_note(diverged: Sequence[Mapping[str, Any]]) -> str:
+def _alpha_note(sweep: Sequence[Mapping[str, Any]], diverged: Sequence[Mapping[str, Any]]) -> str:
     note = "Filled circles: normalised loss. Open diamonds: plain sum."
+    if steps := number(sweep[0].get("steps")):
+        note += f" One run of {steps:,.0f} steps each, which may be fewer than the lines had."
     names = [f"{loss_name(trial)} at alpha {trial['alpha']:g}" for trial in diverged]
     return f"{note} Diverged: {', '.join(names)}." if names else note

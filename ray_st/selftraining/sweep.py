@@ -89,7 +89,8 @@ def run_sweep(
         run_config=RunConfig(name="tune", storage_path=str(out.resolve()), verbose=0),
     ).fit()
     by_name = {result.config["trial"]: result for result in results}
-    return [_row(trial, by_name[name]) for name, trial in trials.items()]
+    rows = [_row(trial, by_name[name]) for name, trial in trials.items()]
+    return [{**row, "steps": config.steps} for row in rows]
 
 
 def _row(trial: Trial, result: Any) -> dict[str, Any]:
