@@ -65,8 +65,9 @@ def _run(words: list[str]) -> int:
 
     config = resolve(verb.CONFIG, _completed(verb, flags), recipe_schema=Recipe)
     verb.run(config, Console())
-    if not getattr(config, "dry_run", True):
-        print(Path(config.out) / "summary.json")
+    out = getattr(config, "out", None)  # `report` writes into the folder of another
+    if out is not None and not config.dry_run:
+        print(Path(out) / "summary.json")
     return 0
 
 

@@ -398,7 +398,14 @@ def test_a_mistake_ends_the_process_with_2_and_one_line():
     assert done.stderr == "ray-st: trian: unknown verb; did you mean train?\n"
 
 
-def test_a_report_is_no_run(world, capsys):
-    # `report` has no --dry-run: it starts nothing, and its recipe is one folder.
-    line = refused(capsys, [*command("report", world), "--dry-run"], world)
-    assert line.startswith("--dry-run: unknown flag; ")
+def test_a_report_can_be_tried_dry(world, capsys):
+    before = files(world)
+    assert main([*command("report", world), "--dry-run"]) == 0
+    assert "nothing was written" in capsys.readouterr().out
+    assert files(world) == before
+
+
+def test_a_folder_without_a_summary_has_no_report(world, capsys):
+    line = refused(capsys, ["report", str(world / "images")], world)
+    assert line.startswith("run: ")
+    assert "summary.json" in line

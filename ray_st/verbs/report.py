@@ -37,6 +37,6 @@ def run(config: ReportVerb, console: Console) -> None:
             f"run: {out} holds no {SUMMARY}; pass the --out folder of a verb that has ended"
         )
     if config.dry_run:
-        console.print(f"# dry run: {out} can be reported on; nothing was written", markup=False)
+        console.out(f"# dry run: {out} can be reported on; nothing was written", highlight=False)
         return
     console.print(f"report     {write_report(out)}", highlight=False, soft_wrap=True)
