@@ -17,11 +17,13 @@ from typing import Any
 from ray_st.config import UserError, nearest
 from ray_st.verbs import VERBS
 
-# Ray reads these when it is imported. On a small machine it warns of its own worker processes, and
-# Tune prints a page that our one line replaces.
+# Ray reads these when it is imported. On a small machine it warns of its own worker processes, Tune
+# prints a page that our one line replaces, and Ray Data's every actor pool logs an error line on
+# its own arguments.
 _QUIET_RAY = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -57,7 +59,10 @@ def _run(words: list[str]) -> int:
 
     verb: Any = import_module(f"ray_st.verbs.{name}")
     if "-h" in flags or "--help" in flags:
-        print_help(verb.CONFIG, name, VERBS[name])
+        config: Any = verb.CONFIG
+        if hasattr(verb, "DEFAULT_RECIPE"):
+            config = resolve(verb.CONFIG, _completed(verb, []), recipe_schema=None)
+        print_help(config, name, VERBS[name])
         return 0
     from rich.console import Console
 

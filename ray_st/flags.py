@@ -47,13 +47,20 @@ def parse_flags(schema: type, argv: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def print_help(schema: type, verb: str, description: str) -> None:
-    """Print every flag with its meaning, unit and default; the process goes on."""
+def print_help(config: Any, verb: str, description: str) -> None:
+    """Print every flag with its meaning, unit and default; the process goes on.
+
+    `config` is a verb's dataclass, or a value of it whose fields are the defaults to show.
+    """
     import tyro
 
     about = f"{description}\n\n{CONFIG_HELP}"
     try:
-        tyro.cli(schema, prog=f"ray-st {verb}", description=about, args=["--help"])
+        if isinstance(config, type):
+            tyro.cli(config, prog=f"ray-st {verb}", description=about, args=["--help"])
+        else:
+            schema, words = type(config), ["--help"]
+            tyro.cli(schema, prog=f"ray-st {verb}", description=about, args=words, default=config)
     except SystemExit as done:
         if done.code:
             raise

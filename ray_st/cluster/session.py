@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from ray_st.config import UserError
 # Ray counts cores to decide what may start; it does not pin. On a laptop an actor pool, its readers
 # and a trainer must be able to start side by side, or they wait for each other for ever.
 _LEAST_LOCAL_CPUS = 8
+_CONNECT_S = 10
 
 
 @contextmanager
@@ -27,6 +29,7 @@ def connected(address: str | None) -> Iterator[None]:
         address: `local` starts Ray on this machine for the length of the block; `auto` or an
             address joins a cluster. None: `auto` inside a job, else `local`.
     """
+    _require_listener(address)
     inside_job = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
     address = address or ("auto" if inside_job else "local")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -49,6 +52,20 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str | None) -> None:
+    """Refuse HOST:PORT where nothing listens: Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise UserError(
+            f"address: nothing answers at {address!r} ({error}); check host, port and tunnel, "
+            "or leave --address out to run on this machine"
+        ) from error
 
 
 def resources() -> dict[str, float]:

@@ -54,7 +54,13 @@ class SavedModel:
     def load(self, device: torch.device | str = "cpu") -> nn.Module:
         """Build the model in evaluation mode."""
         model = build(self.card.model, len(self.card.classes))
-        model.load_state_dict(safetensors.torch.load(self.weights))
+        try:
+            model.load_state_dict(safetensors.torch.load(self.weights))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"model: {WEIGHTS} and {CARD} disagree ({reason}); train it again"
+            ) from error
         return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 

@@ -15,17 +15,20 @@ from typing import Any
 from ray_st.config import UserError
 from ray_st.training.checkpoints import finite
 
-RECIPE, SUMMARY = "recipe.yaml", "summary.json"
+RECIPE, SUMMARY, SCENES = "recipe.yaml", "summary.json", "data"
 
 
 def check(out: Path, recipe: str) -> None:
     """Refuse a folder that is not this run's. `recipe` is the resolved recipe as YAML."""
+    if ":/" in str(out):
+        raise UserError(f"out: must be a folder that this machine sees, got {str(out)!r}; mount it")
     standing = next(path for path in (out, *out.parents) if path.exists())
     if not standing.is_dir():
         raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
-    # A recipe alone is a run that never began (no room in the cluster, say): nothing to protect.
+    # A recipe alone, with the demo's scenes perhaps, is a run that never began (no room in the
+    # cluster, say): nothing to protect.
     names = {path.name for path in out.iterdir()} if standing == out else set()
-    if names <= {RECIPE, _scratch(out / RECIPE).name}:
+    if names <= {RECIPE, _scratch(out / RECIPE).name, *([SCENES] if RECIPE in names else [])}:
         return
     if RECIPE not in names:
         raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")

@@ -131,7 +131,8 @@ class Loop:
         with shown({name: job.train.steps}, self.console) as counters:
             summary = train_stage(job, self.out / name, counters[name])
         summary["metrics"] = summary[role_of(job)]
-        self._say(name, headline(summary["metrics"]), summary["seconds"])
+        result = f"{headline(summary['metrics'])}{unread(summary)}"
+        self._say(name, result, summary["seconds"])
         return summary
 
     def _sweep(self, job: Job, at_once: int) -> dict[str, Any]:
@@ -177,9 +178,15 @@ class Loop:
         }
 
 
+def unread(summary: Mapping[str, Any]) -> str:
+    """What could not be read, where anything could not."""
+    counts = {name: count for name, count in summary["unreadable"].items() if count}
+    return "".join(f"  unreadable {name.replace('_', ' ')}: {n}" for name, n in counts.items())
+
+
 def headline(metrics: Mapping[str, Any]) -> str:
     """The figures that a person looks at first."""
     shown_figures = [
         f"{name} {metrics[name]:.1f}" for name in ("AP", "AP50") if metrics.get(name) is not None
     ]
-    return "  ".join(shown_figures) or "no AP: the loss left the numbers"
+    return "  ".join(shown_figures) or "no AP: no box to find, or the loss left the numbers"

@@ -48,6 +48,8 @@ def open_human(data: DataConfig) -> tuple[LabeledSet, LabeledSet]:
     for name, labeled in (("train", human), ("val", val)):
         if labeled.rows.num_rows == 0:
             raise UserError(f"data.{name}: {labeled.uri} lists no image; name a set that has some")
+        if len(labeled.rows["class_ids"].combine_chunks().flatten()) == 0:
+            raise UserError(f"data.{name}: {labeled.uri} has no box; name a set that has some")
     return human, val
 
 

@@ -29,7 +29,8 @@ from ray_st.progress import Counter
 from ray_st.selftraining.folder import SUMMARY, finished, write_summary
 from ray_st.tasks import TaskName
 from ray_st.tasks.coco_ap import precision_recall
-from ray_st.training.loop import Job, fit
+from ray_st.training.checkpoints import load_log
+from ray_st.training.loop import PREDICTIONS, Job, fit
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
 
@@ -106,11 +107,23 @@ def train_stage(
         "steps": job.train.steps,
         "human_images": job.human.num_images,
         "pseudo_images": 0 if job.pseudo is None else job.pseudo.num_images,
+        "unreadable": _unreadable(job, out),
         "seconds": {"train": time.monotonic() - begun},
         "versions": versions(),
     }
     write_summary(out, summary)
     return summary
+
+
+def _unreadable(job: Job, out: Path) -> dict[str, int]:
+    """How often an image could not be read in training (worker 0), and of how many validation
+    images there is no prediction.
+    """
+    rows = load_log(out)
+    return {
+        "training_views": sum(row["unreadable_images"] for row in rows),
+        "validation_images": job.num_val - pq.read_metadata(out / PREDICTIONS).num_rows,
+    }
 
 
 def role_of(job: Job) -> Literal["teacher", "student"]:

@@ -67,15 +67,22 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
     torch.set_num_threads(job.train.cpus_per_worker)
     task = make_task(job.task, job.model, len(job.classes))
     model, state, log = _start(job)
-    begun, logged_step = time.monotonic(), state.step
+    begun, logged_step, unreadable = time.monotonic(), state.step, 0
     batches = paired_batches(job.human, job.pseudo, state.step, job.train.steps, share)
     for batch in batches:
-        report = train_step(state, batch.to(_device(model)), task, job.train)
+        report = train_step(state, batch, task, job.train)
+        unreadable += report.unreadable
         if state.step % job.train.log_every == 0 or state.step == job.train.steps:
             now = time.monotonic()
             images = (state.step - logged_step) * len(batch) * share.num_workers
-            log.append({**report.as_row(), "images_per_s": images / (now - begun)})
-            begun, logged_step = now, state.step
+            log.append(
+                {
+                    **report.as_row(),
+                    "unreadable_images": unreadable,  # since the row before
+                    "images_per_s": images / (now - begun),
+                }
+            )
+            begun, logged_step, unreadable = now, state.step, 0
             if job.counter is not None and share.worker == 0:
                 job.counter.put(state.step, f"loss {log[-1]['loss']:.3f}")
         if _checkpoint_due(state.step, job.train):

@@ -72,6 +72,7 @@ class TrainConfig:
             "at least 1",
             self.checkpoint_every,
         )
+        require(self.seed < 2**62, "train.seed", "below 2**62", self.seed)
         for name in ("warmup_steps", "weight_decay", "num_workers", "max_failures", "seed"):
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
         for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):

@@ -59,7 +59,8 @@ class StepReport:
 
 
 def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig) -> StepReport:
-    """Learn from one batch. Updates `state` in place; the batch is on the model's device."""
+    """Learn from one batch, which may stand on any device. Updates `state` in place."""
+    host, batch = batch, batch.to(next(state.model.parameters()).device)
     lr = learning_rate(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
@@ -75,7 +76,7 @@ def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig)
     state.step += 1
     pseudo = [
         len(one)
-        for one, origin in zip(batch.labels, batch.origins.tolist(), strict=True)
+        for one, origin in zip(host.labels, host.origins.tolist(), strict=True)
         if origin == Origin.PSEUDO
     ]
     return StepReport(
@@ -84,5 +85,5 @@ def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig)
         loss=loss,
         gradient_norm=norm,
         pseudo_boxes=sum(pseudo) / max(1, len(pseudo)),
-        unreadable=int((~batch.is_valid).sum()),
+        unreadable=int((~host.is_valid).sum()),
     )

@@ -42,7 +42,7 @@ def run(config: DemoVerb, console: Console) -> None:
         console.out("# dry run: scenes would be written; nothing was started", highlight=False)
         return
     folder.claim(out, recipe)
-    world = out / "data"
+    world = out / folder.SCENES
     write_digits(world, config.digits)
     data = DataConfig(
         train=f"coco:{world}/instances_train.json",

@@ -41,6 +41,7 @@ CONFIG = LabelVerb
 def run(config: LabelVerb, console: Console) -> None:
     """Label every image once."""
     saved = read_model(config.teacher, "teacher")
+    saved.load()  # a model that cannot be built is refused here, not in a worker
     images = open_images(config.images)
     with begun(config, console, f"{images.num_rows} images to label") as out:
         if out is None:

@@ -17,7 +17,7 @@ from ray_st.data.sources import DataConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.progress import shown
-from ray_st.selftraining.loop import headline
+from ray_st.selftraining.loop import headline, unread
 from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.stages import (
     Learning,
@@ -76,4 +76,6 @@ def run(config: TrainVerb, console: Console) -> None:
         with shown({"train": config.train.steps}, console) as counters:
             extra = {"findings": materials.findings}
             summary = train_stage(job, out, counters["train"], extra)
-        console.print(f"train      {headline(summary[role_of(job)])}", highlight=False)
+        console.print(
+            f"train      {headline(summary[role_of(job)])}{unread(summary)}", highlight=False
+        )
