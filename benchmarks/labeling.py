@@ -25,7 +25,7 @@ from ray_st.labeling.teacher import Teacher
 from ray_st.models.saved import SavedModel
 from ray_st.tasks import make_task
 
-SMALL, LARGE, BATCH = 256, 1024, 32
+SMALL, LARGE, BATCH = 384, 1920, 32
 
 
 def repeated(images: pa.Table, count: int) -> pa.Table:

@@ -38,7 +38,7 @@ from ray_st.training.step import TrainState, train_step
 
 SKIPPED_INTERVALS = 2
 TRAIN = TrainConfig(
-    steps=40,
+    steps=60,
     batch_size=8,
     optimizer="adamw",
     lr=0.0005,

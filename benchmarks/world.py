@@ -13,7 +13,7 @@ from ray_st.models import ModelConfig, build
 from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
 
 MODEL = ModelConfig(
-    backbone="resnet18", image_size_px=192, levels=(3, 6), channels=64, head_convs=2
+    backbone="resnet10t", image_size_px=128, levels=(3, 5), channels=64, head_convs=2
 )
 
 
