@@ -38,12 +38,12 @@ from ray_st.training.step import TrainState, train_step
 
 SKIPPED_INTERVALS = 2
 TRAIN = TrainConfig(
-    steps=30,
+    steps=60,
     batch_size=8,
     optimizer="adamw",
     lr=0.0005,
     cpus_per_worker=1,
-    log_every=3,
+    log_every=5,
     checkpoint_every=1000,
 )
 AUGMENT = AugmentConfig()
