@@ -6,7 +6,6 @@ A stage that has ended well is not run again. Next: `ray_st.report`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
-from ray_st.selftraining.folder import finished, write_summary
+from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.materials import Materials, require_pool
 from ray_st.selftraining.stages import (
     Learning,
@@ -32,7 +31,7 @@ from ray_st.selftraining.stages import (
     train_stage,
     training_job,
 )
-from ray_st.selftraining.sweep import SweepConfig, run_sweep, trials_of
+from ray_st.selftraining.sweep import SweepConfig, sweep_stage
 from ray_st.training.loop import Job
 
 
@@ -137,19 +136,7 @@ class Loop:
 
     def _sweep(self, job: Job, at_once: int) -> dict[str, Any]:
         out = self.out / "sweep"
-        if (summary := finished(out)) is None:
-            out.mkdir(parents=True, exist_ok=True)
-            totals = {trial.name: self.sweep.steps for trial in trials_of(self.sweep)}
-            begun = time.monotonic()
-            with shown(totals, self.console) as counters:
-                rows = run_sweep(job, self.sweep, out, at_once=at_once, counters=counters)
-            summary = {
-                "verb": "sweep",
-                "sweep": rows,
-                "classes": list(job.classes),
-                "seconds": {"sweep": time.monotonic() - begun},
-            }
-            write_summary(out, summary)
+        summary = sweep_stage(job, self.sweep, out, at_once=at_once, console=self.console)
         shortly = ", ".join(
             f"{'alpha' if row['normalised'] else 'plain'} {row['alpha']:g}: {headline(row)}"
             for row in summary["sweep"]

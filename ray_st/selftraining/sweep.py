@@ -1,6 +1,7 @@
 """A sweep over alpha: Ray Tune runs the student's training once for each.
 
-In: a `Job` and the alphas. Out: a row an alpha, and each trial's folder. Next: `loop.py`.
+In: a `Job` and the alphas. Out: a row an alpha, each trial's folder, and the summary.json that the
+verb `sweep` leaves. Next: `loop.py`.
 
 A trial is a light driver that starts its own Train gang. Tune does not see the
 gang, so the number of trials at once is computed from what the cluster holds: no trial can wait for
@@ -9,6 +10,7 @@ resources that another trial waits with.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +18,13 @@ from typing import Any, Literal
 
 import ray.tune
 from ray.tune import RunConfig, TuneConfig
+from rich.console import Console
 
 from ray_st.cluster.placement import TRIAL_CPUS
 from ray_st.config import require
+from ray_st.models.saved import versions
+from ray_st.progress import shown
+from ray_st.selftraining.folder import finished, write_summary
 from ray_st.training.loop import Job, fit
 
 
@@ -67,6 +73,34 @@ def job_of(job: Job, trial: Trial, config: SweepConfig) -> Job:
     loss: Literal["normalised", "plain"] = "normalised" if trial.normalised else "plain"
     train = replace(job.train, alpha=trial.alpha, loss=loss, steps=config.steps)
     return replace(job, train=train)
+
+
+def sweep_stage(
+    job: Job,
+    config: SweepConfig,
+    out: Path,
+    *,
+    at_once: int,
+    console: Console,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run a sweep into its folder, unless it stands there already; returns its summary."""
+    if (summary := finished(out)) is not None:
+        return summary
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    with shown({trial.name: config.steps for trial in trials_of(config)}, console) as counters:
+        rows = run_sweep(job, config, out, at_once=at_once, counters=counters)
+    summary = {
+        "verb": "sweep",
+        "sweep": rows,
+        **(facts or {}),
+        "classes": list(job.classes),
+        "seconds": {"sweep": time.monotonic() - begun},
+        "versions": versions(),
+    }
+    write_summary(out, summary)
+    return summary
 
 
 def run_sweep(

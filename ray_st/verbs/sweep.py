@@ -5,7 +5,6 @@ In: what `train --pseudo` takes. Out: a folder a trial, and a table of alphas. N
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -13,13 +12,10 @@ from rich.console import Console
 from ray_st.cluster.placement import most_at_once, require_fits, trial_needs
 from ray_st.cluster.session import resources
 from ray_st.config import UserError
-from ray_st.models.saved import versions
-from ray_st.progress import shown
-from ray_st.selftraining.folder import finished, write_summary
 from ray_st.selftraining.loop import headline
 from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.stages import Learning, read_init, read_pseudo, training_job
-from ray_st.selftraining.sweep import SweepConfig, run_sweep, trials_of
+from ray_st.selftraining.sweep import SweepConfig, sweep_stage, trials_of
 from ray_st.verbs.train import TrainVerb
 from ray_st.verbs.verb import begun, recipe_of
 
@@ -52,31 +48,24 @@ def run(config: SweepVerb, console: Console) -> None:
     with begun(config, console, f"{len(trials)} trials of {config.sweep.steps} steps") as out:
         if out is None:
             return
-        if (summary := finished(out)) is None:
-            needs = trial_needs(config.train)
-            require_fits(needs, **resources())
-            begun_at = time.monotonic()
-            job = training_job(
-                learning,
-                human=human,
-                val=materials.val,
-                pseudo=pseudo,
-                init=init,
-                recipe=recipe_of(config),
-            )
-            totals = {trial.name: config.sweep.steps for trial in trials}
-            at_once = most_at_once(needs, **resources())
-            with shown(totals, console) as counters:
-                rows = run_sweep(job, config.sweep, out, at_once=at_once, counters=counters)
-            summary = {
-                "verb": "sweep",
-                "sweep": rows,
-                "classes": list(human.classes),
-                "seconds": {"sweep": time.monotonic() - begun_at},
-                "findings": materials.findings,
-                "versions": versions(),
-            }
-            write_summary(out, summary)
+        needs = trial_needs(config.train)
+        require_fits(needs, **resources())
+        job = training_job(
+            learning,
+            human=human,
+            val=materials.val,
+            pseudo=pseudo,
+            init=init,
+            recipe=recipe_of(config),
+        )
+        summary = sweep_stage(
+            job,
+            config.sweep,
+            out,
+            at_once=most_at_once(needs, **resources()),
+            console=console,
+            facts={"findings": materials.findings},
+        )
         for row in summary["sweep"]:
             loss = "normalised" if row["normalised"] else "plain"
             console.print(f"alpha {row['alpha']:<8g}{loss:<12}{headline(row)}", highlight=False)
