@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
@@ -24,9 +25,9 @@ from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.materials import Materials, require_pool
 from ray_st.selftraining.stages import (
     Learning,
-    accepted_labels,
     label_stage,
     pseudo_facts,
+    require_labels,
     role_of,
     train_stage,
     training_job,
@@ -73,12 +74,13 @@ class Loop:
         pq.write_table(self.materials.val.rows, self.out / "val.parquet")
         stages: dict[str, dict[str, Any]] = {"teacher": self._teacher()}
         teacher = read_model(self.out / "teacher", "teacher")
-        stages["pseudo"] = self._label(teacher)
+        stages["pseudo"], pseudo = self._label(teacher)
         start = teacher if self.loop.student_start == "teacher" else None
-        job = self._job(start, with_pseudo=True)
+        job = self._job(self.learning, pseudo, start)
         stages["student"] = self._train("student", job)
         if self.loop.human_only:
-            stages["human_only"] = self._train("human_only", self._job(start, with_pseudo=False))
+            alone = self._job(self.learning, None, start)
+            stages["human_only"] = self._train("human_only", alone)
         if self.sweep.alphas:
             stages["sweep"] = self._sweep(job, most_at_once(needs, cpus=cpus, gpus=gpus))
         summary = self._summary(stages)
@@ -88,21 +90,15 @@ class Loop:
     def _teacher(self) -> dict[str, Any]:
         steps = self.loop.teacher_steps or self.learning.train.steps
         learning = replace(self.learning, train=replace(self.learning.train, steps=steps))
-        job = training_job(
-            learning,
-            human=self.materials.human,
-            val=self.materials.val,
-            pseudo=None,
-            init=None,
-            recipe=self.recipe,
-        )
-        return self._train("teacher", job)
+        return self._train("teacher", self._job(learning, None, None))
 
-    def _label(self, teacher: SavedModel) -> dict[str, Any]:
+    def _label(self, teacher: SavedModel) -> tuple[dict[str, Any], pa.Table]:
         pool, out = require_pool(self.materials), self.out / "pseudo"
         with shown({"label": pool.num_rows}, self.console) as counters:
-            summary = label_stage(pool, teacher, out, self.label, self.policy, counters["label"])
-        accepted = accepted_labels(out, self.policy)
+            summary, accepted = label_stage(
+                pool, teacher, out, self.label, self.policy, counters["label"]
+            )
+        require_labels(accepted, out)
         found = pseudo_facts(accepted, self.materials.human.rows, self.materials.pool_truth)
         facts = {**summary["pseudo"], **found}
         self._say(
@@ -111,18 +107,15 @@ class Loop:
             f"{facts['empty_share']:.0%} empty, {facts['failures']} unreadable",
             summary["seconds"],
         )
-        return {**summary, "pseudo": facts}
+        return {**summary, "pseudo": facts}, accepted
 
-    def _job(self, start: SavedModel | None, *, with_pseudo: bool) -> Job:
-        pseudo = None
-        if with_pseudo:
-            pseudo = accepted_labels(self.out / "pseudo", self.policy)
+    def _job(self, learning: Learning, pseudo: pa.Table | None, init: SavedModel | None) -> Job:
         return training_job(
-            self.learning,
+            learning,
             human=self.materials.human,
             val=self.materials.val,
             pseudo=pseudo,
-            init=start,
+            init=init,
             recipe=self.recipe,
         )
 

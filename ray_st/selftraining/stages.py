@@ -138,16 +138,20 @@ def label_stage(
     config: LabelConfig,
     policy: PolicyConfig,
     counter: Counter | None,
-) -> dict[str, Any]:
-    """Label a pool into its folder, unless it is labelled already; returns its summary."""
+) -> tuple[dict[str, Any], pa.Table]:
+    """Label a pool into its folder, unless it is labelled already.
+
+    Returns its summary, and its pseudo labels; those of a folder that is labelled already are under
+    the policy that it was labelled with, since a folder is of one recipe.
+    """
+    path = out / "labels.parquet"
     if (summary := finished(out)) is not None:
-        return summary
+        return summary, pq.read_table(path, schema=LABEL_ROW, partitioning=None)
     begun = time.monotonic()
     label(images, saved, out, config, counter)
     seconds = time.monotonic() - begun
-    raw = read_raw(out)
-    accepted = pseudo_labels(raw, policy)
-    pq.write_table(accepted, out / "labels.parquet")
+    accepted = pseudo_labels(read_raw(out), policy)
+    pq.write_table(accepted, path)
     summary = {
         "verb": "label",
         "pseudo": {
@@ -161,7 +165,7 @@ def label_stage(
         "versions": versions(),
     }
     write_summary(out, summary)
-    return summary
+    return summary, accepted
 
 
 def read_pseudo(uri: str, policy: PolicyConfig, classes: tuple[str, ...]) -> pa.Table:
@@ -178,18 +182,18 @@ def read_pseudo(uri: str, policy: PolicyConfig, classes: tuple[str, ...]) -> pa.
             f"pseudo: {uri} was labelled with classes {summary['classes']}, "
             f"data.train has {list(classes)}; label again with a teacher of these classes"
         )
-    return accepted_labels(out, policy)
-
-
-def accepted_labels(out: Path, policy: PolicyConfig) -> pa.Table:
-    """The pseudo labels of a finished labelling; refuses one in which every image failed."""
     rows = pseudo_labels(read_raw(out), policy)
+    require_labels(rows, out)
+    return rows
+
+
+def require_labels(rows: pa.Table, out: Path) -> None:
+    """Refuse the pseudo labels of a labelling in which every image failed."""
     if rows.num_rows == 0:
         raise UserError(
             f"pseudo: {out} holds no labelled image; see its failures.parquet, and label a pool "
             "of readable images"
         )
-    return rows
 
 
 def pseudo_facts(

@@ -48,7 +48,7 @@ def run(config: LabelVerb, console: Console) -> None:
             return
         require_fits(labeling_needs(config.label), **resources())
         with shown({"label": images.num_rows}, console) as counters:
-            summary = label_stage(
+            summary, _ = label_stage(
                 images, saved, out, config.label, config.policy, counters["label"]
             )
         facts = summary["pseudo"]
