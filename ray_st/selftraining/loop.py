@@ -122,8 +122,7 @@ class Loop:
     def _train(self, name: str, job: Job) -> dict[str, Any]:
         with shown({name: job.train.steps}, self.console) as counters:
             summary = train_stage(job, self.out / name, counters[name])
-        summary["metrics"] = summary[role_of(job)]
-        result = f"{headline(summary['metrics'])}{unread(summary)}"
+        result = f"{headline(summary[role_of(job)])}{unread(summary)}"
         self._say(name, result, summary["seconds"])
         return summary
 
@@ -142,10 +141,11 @@ class Loop:
         self.console.print(f"{name:<11}{result}  {took}", highlight=False)
 
     def _summary(self, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        models = ("teacher", "student", "human_only")
+        # The stage `human_only` has learned from no pseudo label: its metrics stand as a teacher's.
+        models = {"teacher": "teacher", "student": "student", "human_only": "teacher"}
         return {
             "verb": "run",
-            **{name: stages[name]["metrics"] for name in models if name in stages},
+            **{name: stages[name][role] for name, role in models.items() if name in stages},
             "pseudo": stages["pseudo"]["pseudo"],
             "sweep": stages["sweep"]["sweep"] if "sweep" in stages else [],
             "seconds": {
