@@ -398,6 +398,39 @@ def test_a_mistake_ends_the_process_with_2_and_one_line():
     assert done.stderr == "ray-st: trian: unknown verb; did you mean train?\n"
 
 
+FIGURES = {"AP": 12.5, "AP50": 25.0, "AP75": None}
+FINISHED = {
+    "demo": {"teacher": FIGURES, "student": FIGURES},
+    "run": {"teacher": FIGURES, "student": FIGURES},
+    "train": {"student": FIGURES, "unreadable": {"training_views": 2}},
+    "label": {
+        "pseudo": {"images": 3, "boxes_per_image": 12.5, "empty_share": 0.0, "failures": 0},
+    },
+    "eval": {"model": FIGURES},
+    "sweep": {"sweep": [{"alpha": 12.5, "normalised": True, **FIGURES}]},
+}
+
+
+@pytest.mark.parametrize("verb", DRY_VERBS)
+def test_what_is_finished_is_printed_without_a_cluster(world, capsys, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "200")
+    words = [*command(verb, world), "--out", "done"]
+    if verb == "demo":
+        words += ["--digits.labeled-scenes", "1", "--digits.val-scenes", "1"]
+        words += ["--digits.pool-scenes", "1"]
+    recipe = dry(capsys, words, world).rpartition("# dry run: ")[0]
+    folder.claim(Path("done"), recipe)
+    folder.write_summary(Path("done"), FINISHED[verb])
+    # Nothing listens there: to look for a cluster would be refused.
+    assert main([*words, "--address", "ray://127.0.0.1:1"]) == 0
+    printed = capsys.readouterr().out
+    assert "12.5" in printed
+    assert printed.splitlines()[-1] == "done/summary.json"
+    Path("done/summary.json").write_text('{"verb": ')
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("ray-st: done/summary.json: must be readable JSON, ")
+
+
 def test_a_report_can_be_tried_dry(world, capsys):
     before = files(world)
     assert main([*command("report", world), "--dry-run"]) == 0

@@ -109,6 +109,17 @@ def test_a_summary_says_that_the_run_ended(tmp_path):
     assert finished(tmp_path / "none") is None
 
 
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_summary(tmp_path, text):
+    (tmp_path / SUMMARY).write_bytes(text)
+    with pytest.raises(UserError) as caught:
+        finished(tmp_path)
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path}/{SUMMARY}: must be ")
+    assert line.endswith("; remove it and run its verb again")
+    assert "\n" not in line
+
+
 def test_text_is_written_whole_over_what_was_there(tmp_path):
     for text in ("long " * 1000, "", "ä\n"):
         write_text(tmp_path / "a.txt", text)

@@ -52,9 +52,22 @@ def claim(out: Path, recipe: str) -> None:
 
 
 def finished(out: Path) -> dict[str, Any] | None:
-    """The summary of a run that ended well, or None."""
+    """The summary of a run that ended well, or None; refuses one that is damaged."""
     path = out / SUMMARY
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        summary = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: must be readable JSON, got {' '.join(str(error).split())}; "
+            "remove it and run its verb again"
+        ) from error
+    if not isinstance(summary, dict):
+        raise UserError(
+            f"{path}: must be a JSON object, got {summary!r}; remove it and run its verb again"
+        )
+    return summary
 
 
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:

@@ -122,7 +122,7 @@ class Loop:
     def _train(self, name: str, job: Job) -> dict[str, Any]:
         with shown({name: job.train.steps}, self.console) as counters:
             summary = train_stage(job, self.out / name, counters[name])
-        result = f"{headline(summary[role_of(job)])}{unread(summary)}"
+        result = f"{headline(summary[role_of(has_pseudo=job.pseudo is not None)])}{unread(summary)}"
         self._say(name, result, summary["seconds"])
         return summary
 

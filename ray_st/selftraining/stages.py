@@ -101,7 +101,7 @@ def train_stage(
     metrics = fit(replace(job, counter=counter), out)
     summary = {
         "verb": "train",
-        role_of(job): metrics,
+        role_of(has_pseudo=job.pseudo is not None): metrics,
         **(facts or {}),
         "classes": list(job.classes),
         "steps": job.train.steps,
@@ -126,9 +126,9 @@ def _unreadable(job: Job, out: Path) -> dict[str, int]:
     }
 
 
-def role_of(job: Job) -> Literal["teacher", "student"]:
+def role_of(*, has_pseudo: bool) -> Literal["teacher", "student"]:
     """What a model is called in a summary: a student has learned from pseudo labels."""
-    return "teacher" if job.pseudo is None else "student"
+    return "student" if has_pseudo else "teacher"
 
 
 def label_stage(

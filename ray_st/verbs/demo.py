@@ -43,7 +43,8 @@ def run(config: DemoVerb, console: Console) -> None:
         return
     folder.claim(out, recipe)
     world = out / folder.SCENES
-    write_digits(world, config.digits)
+    if folder.finished(out) is None or not world.is_dir():
+        write_digits(world, config.digits)
     data = DataConfig(
         train=f"coco:{world}/instances_train.json",
         val=f"coco:{world}/instances_val.json",

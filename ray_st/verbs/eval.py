@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -16,16 +18,16 @@ from ray_st.cluster.placement import labeling_needs, require_fits
 from ray_st.cluster.session import resources
 from ray_st.config import UserError
 from ray_st.data.rows import IMAGE_ROW
-from ray_st.data.sources import open_labeled
+from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.labeling.pool import LabelConfig, label, read_raw
-from ray_st.models.saved import read_model, require_classes, versions
+from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import shown
-from ray_st.selftraining.folder import finished, write_summary
+from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.loop import headline
 from ray_st.tasks import make_task
 from ray_st.training.checkpoints import finite
 from ray_st.training.loop import PREDICTIONS
-from ray_st.verbs.verb import Verb, begun
+from ray_st.verbs.verb import Verb, complete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +56,37 @@ def run(config: EvalVerb, console: Console) -> None:
     if truth.rows.num_rows == 0:
         raise UserError(f"data: {config.data} lists no image; name a set that has some")
     require_classes(saved, truth.classes, what="model", data=config.data)
-    with begun(config, console, f"{truth.rows.num_rows} images to measure on") as out:
-        if out is None:
-            return
-        if (summary := finished(out)) is None:
-            require_fits(labeling_needs(config.label), **resources())
-            begun_at = time.monotonic()
-            images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
-            with shown({"eval": images.num_rows}, console) as counters:
-                label(images, saved, out, config.label, counters["eval"])
-            predictions = read_raw(out)
-            pq.write_table(predictions, out / PREDICTIONS)
-            pq.write_table(truth.rows, out / "val.parquet")
-            task = make_task(saved.card.task, saved.card.model, len(truth.classes))
-            summary = {
-                "verb": "eval",
-                "model": finite(task.metrics(truth.rows, predictions, truth.classes)),
-                "images": truth.rows.num_rows,
-                "failures": pq.read_metadata(out / "failures.parquet").num_rows,
-                "findings": dict(truth.findings),
-                "classes": list(truth.classes),
-                "seconds": {"eval": time.monotonic() - begun_at},
-                "model_sha256": saved.digest,
-                "versions": versions(),
-            }
-            write_summary(out, summary)
+
+    def work(out: Path) -> dict[str, Any]:
+        require_fits(labeling_needs(config.label), **resources())
+        return _measured(saved, truth, out, config.label, console)
+
+    summary = complete(config, console, f"{truth.rows.num_rows} images to measure on", work)
+    if summary is not None:
         console.print(f"eval       {headline(summary['model'])}", highlight=False)
+
+
+def _measured(
+    saved: SavedModel, truth: LabeledSet, out: Path, config: LabelConfig, console: Console
+) -> dict[str, Any]:
+    begun = time.monotonic()
+    images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
+    with shown({"eval": images.num_rows}, console) as counters:
+        label(images, saved, out, config, counters["eval"])
+    predictions = read_raw(out)
+    pq.write_table(predictions, out / PREDICTIONS)
+    pq.write_table(truth.rows, out / "val.parquet")
+    task = make_task(saved.card.task, saved.card.model, len(truth.classes))
+    summary = {
+        "verb": "eval",
+        "model": finite(task.metrics(truth.rows, predictions, truth.classes)),
+        "images": truth.rows.num_rows,
+        "failures": pq.read_metadata(out / "failures.parquet").num_rows,
+        "findings": dict(truth.findings),
+        "classes": list(truth.classes),
+        "seconds": {"eval": time.monotonic() - begun},
+        "model_sha256": saved.digest,
+        "versions": versions(),
+    }
+    write_summary(out, summary)
+    return summary

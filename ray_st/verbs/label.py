@@ -7,6 +7,8 @@ In: images and a model folder. Out: a folder of Parquet that `train --pseudo` ta
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -18,7 +20,7 @@ from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import read_model
 from ray_st.progress import shown
 from ray_st.selftraining.stages import label_stage
-from ray_st.verbs.verb import Verb, begun
+from ray_st.verbs.verb import Verb, complete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +45,17 @@ def run(config: LabelVerb, console: Console) -> None:
     saved = read_model(config.teacher, "teacher")
     saved.load()  # a model that cannot be built is refused here, not in a worker
     images = open_images(config.images)
-    with begun(config, console, f"{images.num_rows} images to label") as out:
-        if out is None:
-            return
+
+    def work(out: Path) -> dict[str, Any]:
         require_fits(labeling_needs(config.label), **resources())
         with shown({"label": images.num_rows}, console) as counters:
             summary, _ = label_stage(
                 images, saved, out, config.label, config.policy, counters["label"]
             )
+        return summary
+
+    summary = complete(config, console, f"{images.num_rows} images to label", work)
+    if summary is not None:
         facts = summary["pseudo"]
         console.print(
             f"label      {facts['images']} images, {facts['boxes_per_image']:.2f} boxes an image, "

@@ -7,6 +7,7 @@ report.html. Next: `demo.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,11 +16,10 @@ from rich.table import Table
 from ray_st.cluster.session import resources
 from ray_st.data.sources import DataConfig
 from ray_st.report import write_report
-from ray_st.selftraining.folder import finished
 from ray_st.selftraining.loop import Loop
 from ray_st.selftraining.materials import Materials, open_materials, require_pool
 from ray_st.selftraining.stages import Learning
-from ray_st.verbs.verb import LoopSections, Verb, begun, recipe_of
+from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,26 +52,27 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
         f"{materials.human.rows.num_rows} labelled images, {pool.num_rows} to label, "
         f"{materials.val.rows.num_rows} to measure on"
     )
-    with begun(config, console, plan) as out:
-        if out is None:
-            return
+
+    def work(out: Path) -> dict[str, Any]:
         console.print(f"{'data':<11}{plan}", highlight=False)
         _report_findings(materials, console)
-        if (summary := finished(out)) is None:
-            loop = Loop(
-                learning=learning,
-                label=config.label,
-                policy=config.policy,
-                sweep=config.sweep,
-                loop=config.loop,
-                materials=materials,
-                recipe=recipe_of(config),
-                out=out,
-                console=console,
-            )
-            summary = loop.run(**resources())
+        loop = Loop(
+            learning=learning,
+            label=config.label,
+            policy=config.policy,
+            sweep=config.sweep,
+            loop=config.loop,
+            materials=materials,
+            recipe=recipe_of(config),
+            out=out,
+            console=console,
+        )
+        return loop.run(**resources())
+
+    if (summary := complete(config, console, plan, work)) is not None:
         print_models(summary, console)
-        console.print(f"report     {write_report(out)}", highlight=False, soft_wrap=True)
+        page = write_report(Path(config.out))
+        console.print(f"report     {page}", highlight=False, soft_wrap=True)
 
 
 def _report_findings(materials: Materials, console: Console) -> None:

@@ -6,6 +6,8 @@ In: what `train --pseudo` takes. Out: a folder a trial, and a table of alphas. N
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +19,7 @@ from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.stages import Learning, read_init, read_pseudo, training_job
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage, trials_of
 from ray_st.verbs.train import TrainVerb
-from ray_st.verbs.verb import begun, recipe_of
+from ray_st.verbs.verb import complete, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,9 @@ def run(config: SweepVerb, console: Console) -> None:
     human, learning = materials.human, Learning.of(config)
     init = read_init(config.init, learning, human.classes, config.data.train)
     pseudo = read_pseudo(config.pseudo, config.policy, human.classes)
-    trials = trials_of(config.sweep)
-    with begun(config, console, f"{len(trials)} trials of {config.sweep.steps} steps") as out:
-        if out is None:
-            return
+    plan = f"{len(trials_of(config.sweep))} trials of {config.sweep.steps} steps"
+
+    def work(out: Path) -> dict[str, Any]:
         needs = trial_needs(config.train)
         require_fits(needs, **resources())
         job = training_job(
@@ -58,7 +59,7 @@ def run(config: SweepVerb, console: Console) -> None:
             init=init,
             recipe=recipe_of(config),
         )
-        summary = sweep_stage(
+        return sweep_stage(
             job,
             config.sweep,
             out,
@@ -66,6 +67,8 @@ def run(config: SweepVerb, console: Console) -> None:
             console=console,
             facts={"findings": materials.findings},
         )
+
+    if (summary := complete(config, console, plan, work)) is not None:
         for row in summary["sweep"]:
             loss = "normalised" if row["normalised"] else "plain"
             console.print(f"alpha {row['alpha']:<8g}{loss:<12}{headline(row)}", highlight=False)

@@ -6,6 +6,8 @@ In: labelled images, perhaps a folder that `label` left. Out: a model folder. Ne
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -29,7 +31,7 @@ from ray_st.selftraining.stages import (
 )
 from ray_st.tasks import TaskName
 from ray_st.training.schedule import TrainConfig
-from ray_st.verbs.verb import Verb, begun, recipe_of
+from ray_st.verbs.verb import Verb, complete, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +67,8 @@ def run(config: TrainVerb, console: Console) -> None:
     plan = (
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
     )
-    with begun(config, console, plan) as out:
-        if out is None:
-            return
+
+    def work(out: Path) -> dict[str, Any]:
         require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
         pq.write_table(val.rows, out / "val.parquet")
         job = training_job(
@@ -75,7 +76,8 @@ def run(config: TrainVerb, console: Console) -> None:
         )
         with shown({"train": config.train.steps}, console) as counters:
             extra = {"findings": materials.findings}
-            summary = train_stage(job, out, counters["train"], extra)
-        console.print(
-            f"train      {headline(summary[role_of(job)])}{unread(summary)}", highlight=False
-        )
+            return train_stage(job, out, counters["train"], extra)
+
+    if (summary := complete(config, console, plan, work)) is not None:
+        metrics = summary[role_of(has_pseudo=pseudo is not None)]
+        console.print(f"train      {headline(metrics)}{unread(summary)}", highlight=False)

@@ -1,13 +1,12 @@
 """What all verbs share: where results go, which cluster, and the recipe with every section.
 
-In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold; `begun`.
-Next: `train.py`.
+In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold;
+`complete`, which does a verb's work once. Next: `train.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,19 +73,23 @@ def recipe_of(config: Verb) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def begun(config: Verb, console: Console, plan: str) -> Iterator[Path | None]:
-    """Hold the run's folder and a cluster; or say the plan of a dry run and give None.
+def complete(
+    config: Verb, console: Console, plan: str, work: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Do a verb's work in its folder, on a cluster; returns the summary.
 
-    Everything that a user can have written wrong is checked before this is entered.
+    A folder that is finished gives the summary that stands there, and no cluster is looked for. A
+    dry run says the plan, and gives None. Everything that a user can have written wrong is checked
+    before this is called.
     """
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:
         console.out(recipe, highlight=False, end="")  # `out` breaks no long line
         console.out(f"# dry run: {plan}; nothing was started", highlight=False)
-        yield None
-        return
+        return None
+    if (summary := folder.finished(out)) is not None:
+        return summary
     folder.claim(out, recipe)
     with connected(config.address):
-        yield out
+        return work(out)
