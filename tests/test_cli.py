@@ -420,7 +420,7 @@ def test_what_is_finished_is_printed_without_a_cluster(world, capsys, monkeypatc
         words += ["--digits.pool-scenes", "1"]
     recipe = dry(capsys, words, world).rpartition("# dry run: ")[0]
     folder.claim(Path("done"), recipe)
-    folder.write_summary(Path("done"), FINISHED[verb])
+    folder.write_summary(Path("done"), {"figures": ["AP", "AP50"], **FINISHED[verb]})
     # Nothing listens there: to look for a cluster would be refused.
     assert main([*words, "--address", "ray://127.0.0.1:1"]) == 0
     printed = capsys.readouterr().out

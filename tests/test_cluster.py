@@ -327,5 +327,5 @@ def test_an_empty_image_is_a_training_image(val: LabeledSet, tmp_path: Path) -> 
     train = replace(LEARNING.train, steps=2)
     fit(student_job(val, val, pool, train), tmp_path)
     log = load_log(tmp_path)
-    assert [row["pseudo_boxes_per_image"] for row in log] == [0.0, 0.0]
+    assert [row["pseudo_labels_per_image"] for row in log] == [0.0, 0.0]
     assert all(np.isfinite(row["loss"]) for row in log)

@@ -9,7 +9,7 @@ from PIL import Image
 from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.data.labels import Detections, Origin
-from ray_st.data.rows import IMAGE_ROW, LABEL_ROW, pack, unpack
+from ray_st.data.rows import IMAGE_ROW, label_row, pack, unpack
 from ray_st.data.sources import DataConfig, keep_labels, open_images, open_labeled, write_coco
 
 pytestmark = pytest.mark.pure
@@ -54,7 +54,7 @@ def test_a_plain_file(tmp_path):
     labeled = open_labeled(f"coco:{uri}")
     assert labeled.classes == ("cat", "dog")  # by id, gaps closed
     assert labeled.findings == {}
-    assert labeled.rows.schema.equals(LABEL_ROW, check_metadata=True)
+    assert labeled.rows.schema.equals(label_row(Detections), check_metadata=True)
     assert labeled.rows.column("image_id").to_pylist() == [2, 1, 9]
     assert labeled.rows.column("uri").to_pylist() == [str(tmp_path / f"{n}.jpg") for n in "bac"]
     assert set(labeled.rows.column("origin").to_pylist()) == {int(Origin.HUMAN)}

@@ -26,6 +26,7 @@ def table(labels, image_ids=None):
         sizes_hw=[(200, 200)] * len(ids),
         labels=labels,
         origin=Origin.HUMAN,
+        kind=Detections,
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from ray_st.config import UserError
+from ray_st.data.labels import Detections
 from ray_st.data.rows import IMAGE_ROW, unpack
 from ray_st.data.sources import DataConfig
 from ray_st.selftraining.materials import open_human, open_materials, require_pool
@@ -52,7 +53,7 @@ def ids(table):
 
 
 def test_labels_only(data):
-    materials = open_materials(DataConfig(**data))
+    materials = open_materials(DataConfig(**data), Detections)
     assert ids(materials.human.rows) == [1, 2, 3, 4, 5]
     assert ids(materials.val.rows) == [1, 2]
     assert materials.human.classes == ("cat", "dog")
@@ -63,7 +64,7 @@ def test_labels_only(data):
 
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_the_rest_of_the_labels_is_the_pool_and_its_truth(data, count):
-    materials = open_materials(DataConfig(**data, labeled_images=count))
+    materials = open_materials(DataConfig(**data, labeled_images=count), Detections)
     kept, pool = ids(materials.human.rows), ids(materials.pool)
     assert len(kept) == count
     assert sorted(kept + pool) == [1, 2, 3, 4, 5]
@@ -76,20 +77,20 @@ def test_the_rest_of_the_labels_is_the_pool_and_its_truth(data, count):
 
 
 def test_all_labels_kept_leave_no_pool(data):
-    materials = open_materials(DataConfig(**data, labeled_images=5))
+    materials = open_materials(DataConfig(**data, labeled_images=5), Detections)
     assert materials.pool.num_rows == 0
     assert one_line(require_pool, materials).startswith("data.unlabeled: is missing; ")
 
 
 def test_more_labels_than_there_are(data):
-    line = one_line(open_materials, DataConfig(**data, labeled_images=6))
+    line = one_line(open_materials, DataConfig(**data, labeled_images=6), Detections)
     assert line.startswith("data.labeled_images: must be from 1 to the 5 images of ")
 
 
 def test_a_pool_of_a_folder_has_no_truth(data, tmp_path):
     coco(tmp_path / "pool", "pool", 3)
     (tmp_path / "pool" / "instances_pool.json").unlink()
-    materials = open_materials(DataConfig(**data, unlabeled=str(tmp_path / "pool")))
+    materials = open_materials(DataConfig(**data, unlabeled=str(tmp_path / "pool")), Detections)
     assert materials.pool.num_rows == 3
     assert materials.pool_truth is None
     assert ids(materials.human.rows) == [1, 2, 3, 4, 5]
@@ -100,7 +101,7 @@ def test_a_pool_of_a_folder_has_no_truth(data, tmp_path):
 )
 def test_a_pool_with_labels_has_a_truth_where_its_classes_are_ours(data, tmp_path, classes, known):
     uri = coco(tmp_path / "pool", "pool", 3, classes=classes, first_id=50)
-    materials = open_materials(DataConfig(**data, unlabeled=uri))
+    materials = open_materials(DataConfig(**data, unlabeled=uri), Detections)
     assert ids(require_pool(materials)) == [50, 51, 52]
     assert require_pool(materials).schema.equals(IMAGE_ROW)
     assert (materials.pool_truth is not None) == known
@@ -111,14 +112,14 @@ def test_a_pool_with_labels_has_a_truth_where_its_classes_are_ours(data, tmp_pat
 @pytest.mark.parametrize("missing", ["train", "val"])
 def test_a_set_that_is_not_named(data, missing):
     del data[missing]
-    assert one_line(open_human, DataConfig(**data)).startswith(
+    assert one_line(open_human, DataConfig(**data), Detections).startswith(
         f"data.{missing}: is missing; pass --data.{missing} coco:"
     )
 
 
 def test_validation_of_other_classes(data, tmp_path):
     data["val"] = coco(tmp_path / "val2", "val", 2, classes=("dog", "cat"))
-    assert one_line(open_human, DataConfig(**data)).startswith(
+    assert one_line(open_human, DataConfig(**data), Detections).startswith(
         "data.val: must have the classes of data.train ['cat', 'dog'], got ['dog', 'cat']; "
     )
 
@@ -126,4 +127,4 @@ def test_validation_of_other_classes(data, tmp_path):
 @pytest.mark.parametrize("field", ["train", "val", "unlabeled"])
 def test_a_file_that_is_not_there(data, tmp_path, field):
     data[field] = f"coco:{tmp_path}/none.json"
-    assert f"{tmp_path}/none.json" in one_line(open_materials, DataConfig(**data))
+    assert f"{tmp_path}/none.json" in one_line(open_materials, DataConfig(**data), Detections)

@@ -8,7 +8,7 @@ import pytest
 
 from ray_st.config import UserError
 from ray_st.data.labels import Detections, Origin
-from ray_st.data.rows import LABEL_ROW, pack, unpack
+from ray_st.data.rows import label_row, pack, unpack
 from ray_st.labeling.policy import PolicyConfig, pool_facts, pseudo_labels
 
 pytestmark = pytest.mark.pure
@@ -32,7 +32,7 @@ def raw(scores=SCORES, origin=Origin.PSEUDO):
 
 def test_what_reaches_the_threshold_stays_and_images_that_keep_nothing_too():
     kept = pseudo_labels(raw(), PolicyConfig(score_threshold=0.5))
-    assert kept.schema.equals(LABEL_ROW, check_metadata=True)
+    assert kept.schema.equals(label_row(Detections), check_metadata=True)
     plain = ["image_id", "uri", "height_px", "width_px", "origin"]
     assert kept.select(plain).equals(raw().select(plain))
     labels = unpack(kept)
@@ -58,7 +58,7 @@ def test_chunks_and_slices_and_no_image():
     parts = pa.concat_tables([raw().slice(0, 1), raw().slice(1)])
     assert pseudo_labels(parts, policy).equals(whole)
     assert pseudo_labels(raw().slice(3), policy).equals(whole.slice(3))
-    assert pseudo_labels(LABEL_ROW.empty_table(), policy).num_rows == 0
+    assert pseudo_labels(label_row(Detections).empty_table(), policy).num_rows == 0
 
 
 def test_labels_by_a_teacher_are_pseudo_whoever_claims_them():
@@ -78,7 +78,7 @@ def test_facts_by_hand():
 
 
 def test_facts_of_nothing():
-    empty = LABEL_ROW.empty_table()
+    empty = label_row(Detections).empty_table()
     assert pool_facts(empty, empty) == {
         "images": 0,
         "boxes_per_image": 0.0,

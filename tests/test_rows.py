@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_st.data.labels import Detections, Origin
-from ray_st.data.rows import LABEL_ROW, pack, unpack
+from ray_st.data.rows import label_row, pack, unpack
 
 pytestmark = pytest.mark.pure
 
@@ -32,6 +32,7 @@ def packed(labels: list[Detections]) -> pa.Table:
         sizes_hw=[(100, 50 + i) for i in range(len(labels))],
         labels=labels,
         origin=Origin.PSEUDO,
+        kind=Detections,
     )
 
 
@@ -48,7 +49,7 @@ def assert_same(got: list[Detections], expected: list[Detections]) -> None:
 @given(st.lists(st.integers(0, 6), max_size=8))
 def test_unpack_undoes_pack(counts):
     table = packed(made(counts))
-    assert table.schema.equals(LABEL_ROW, check_metadata=True)
+    assert table.schema.equals(label_row(Detections), check_metadata=True)
     assert_same(unpack(table), made(counts))
 
 
@@ -75,7 +76,7 @@ def test_tables_in_chunks_slices_and_other_orders(counts):
 
 
 def test_a_table_of_no_chunks():
-    assert unpack(LABEL_ROW.empty_table()) == []
+    assert unpack(label_row(Detections).empty_table()) == []
 
 
 def test_parquet_gives_the_labels_back(tmp_path):
@@ -84,5 +85,5 @@ def test_parquet_gives_the_labels_back(tmp_path):
     labels = made([3, 0, 1])
     pq.write_table(packed(labels), tmp_path / "a.parquet")
     table = pq.read_table(tmp_path / "a.parquet")
-    assert table.schema.metadata[b"ray_st.schema_version"] == b"1"
+    assert table.schema.metadata[b"ray_st.schema_version"] == b"2"
     assert_same(unpack(table), labels)

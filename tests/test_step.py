@@ -42,7 +42,7 @@ def test_a_row_of_the_log():
     row = train_step(state, replace(batch, is_valid=valid), tiny_task(), CONFIG).as_row()
     assert row["step"] == 1
     assert row["lr"] == CONFIG.lr * 0.01
-    assert row["pseudo_boxes_per_image"] == 1.0  # (2 + 0) / 2
+    assert row["pseudo_labels_per_image"] == 1.0  # (2 + 0) / 2
     assert row["unreadable_images"] == 1
     # The first averages are the losses, so that L is L_h.
     assert row["mean_human"] == pytest.approx(row["loss_human"])

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from ray_st.data.labels import Detections, Origin
+from ray_st.data.labels import Labels, Origin
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +26,7 @@ class Batch:
     """
 
     pixels: UInt8[Tensor, "b 3 h w"]  # RGB 0..255, channels last in memory
-    labels: tuple[Detections, ...]  # one an image, in view pixels
+    labels: tuple[Labels, ...]  # one an image, in view pixels
     origins: Int64[Tensor, " b"]  # an `Origin` each
     is_valid: Bool[Tensor, " b"]
     image_ids: Int64[Tensor, " b"]
@@ -46,7 +46,7 @@ class Batch:
 
 def collate(
     pixels_hwc: np.ndarray,
-    labels: Sequence[Detections],
+    labels: Sequence[Labels],
     *,
     origin: Origin,
     is_valid: np.ndarray,

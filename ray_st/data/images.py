@@ -1,7 +1,7 @@
-"""From a URI to pixels of one size, and labels back to the source image.
+"""From a URI to pixels of one size.
 
-In: a URI or compressed bytes. Out: RGB uint8 pixels of shape (h, w, 3), and `Placed`, which knows
-where the source image lies in them. A bad image is an `ImageError`, which becomes a FAILURE_ROW.
+In: a URI or compressed bytes. Out: RGB uint8 pixels of shape (h, w, 3), and how they were `Placed`.
+A bad image is an `ImageError`, which becomes a FAILURE_ROW.
 Next: `augment/geometry.py`.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ray_st.data import boxes, storage
+from ray_st.data import storage
+from ray_st.data.placed import Placed, fitted_hw
 
 MAX_PIXELS = 178_000_000  # just under where Pillow itself gives up
 PAD_RGB = (124, 116, 104)  # ImageNet's mean colour, so that padding is 0 once normalised
@@ -45,32 +45,6 @@ class ImageError(Exception):
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
         return type(self), (self.stage, self.reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placed:
-    """How a source image was resized and put into a frame."""
-
-    scale_xy: tuple[float, float]  # resized / source, as it came out after rounding to pixels
-    offset_xy: tuple[float, float]  # where the source's corner lies; below 0 where it is cropped
-    size_hw: tuple[int, int]  # of the source image
-
-    @classmethod
-    def fitting(cls, size_hw: tuple[int, int], size_px: int) -> Placed:
-        """Give what `fit` does to a source of this size, without its pixels."""
-        (height_px, width_px), (new_h, new_w) = size_hw, _fitted_hw(size_hw, size_px)
-        scale_xy = (new_w / width_px, new_h / height_px)
-        return cls(scale_xy=scale_xy, offset_xy=(0.0, 0.0), size_hw=size_hw)
-
-    def place(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Take boxes from source pixels to frame pixels; nothing is clipped."""
-        moved = boxes_xyxy * np.tile(self.scale_xy, 2) + np.tile(self.offset_xy, 2)
-        return np.asarray(moved, np.float32)
-
-    def unplace(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Take boxes from frame pixels to source pixels, clipped to the source image."""
-        moved = (boxes_xyxy - np.tile(self.offset_xy, 2)) / np.tile(self.scale_xy, 2)
-        return np.asarray(boxes.clip(moved, self.size_hw), np.float32)
 
 
 def fetch(uri: str) -> bytes:
@@ -125,7 +99,7 @@ def fit(pixels: np.ndarray, size_px: int) -> tuple[np.ndarray, Placed]:
 def resize(pixels: np.ndarray, size_px: int) -> np.ndarray:
     """Make the long side `size_px`: bilinear, aspect kept, no side below 1 px."""
     size_hw = (pixels.shape[0], pixels.shape[1])
-    new_hw = _fitted_hw(size_hw, size_px)
+    new_hw = fitted_hw(size_hw, size_px)
     if new_hw == size_hw:
         return pixels
     return np.array(Image.fromarray(pixels).resize(new_hw[::-1], Image.Resampling.BILINEAR))
@@ -137,11 +111,6 @@ def pad(pixels: np.ndarray, size_px: int) -> np.ndarray:
     frame[:] = PAD_RGB
     frame[: pixels.shape[0], : pixels.shape[1]] = pixels
     return frame
-
-
-def _fitted_hw(size_hw: tuple[int, int], size_px: int) -> tuple[int, int]:
-    scale = size_px / max(size_hw)
-    return max(1, round(size_hw[0] * scale)), max(1, round(size_hw[1] * scale))
 
 
 def _open(image_bytes: bytes) -> Image.Image:

@@ -72,6 +72,12 @@ def exists(uri: str) -> bool:
     return bool(filesystem.get_file_info(path).type == fs.FileType.File)
 
 
+def is_folder(uri: str) -> bool:
+    """Say whether a folder stands there."""
+    filesystem, path = locate(uri)
+    return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
+
+
 def _split_options(uri: str) -> tuple[str, str]:
     found = _OPTIONS.search(uri) if is_remote(uri) else None
     return (uri[: found.start()], found.group()) if found else (uri, "")

@@ -7,7 +7,7 @@ labels in view pixels, and why an image has none. Pixels live in it for one hop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,8 @@ from jaxtyping import Bool, Int32, Int64, UInt8
 
 from ray_st.data.augment import AugmentConfig, view
 from ray_st.data.images import ImageError, decode, fetch, fit
-from ray_st.data.labels import Detections, Origin
-from ray_st.data.rows import pack, unpack
+from ray_st.data.labels import Labels, Origin
+from ray_st.data.rows import kind_of, pack, unpack
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class Views:
     uris: tuple[str, ...]
     pixels: UInt8[np.ndarray, "n s s 3"]  # blank where the image could not be read
     sizes_hw: Int32[np.ndarray, "n 2"]  # of the source image, pixels
-    labels: tuple[Detections, ...]  # in view pixels; empty for unlabelled images
+    labels: tuple[Labels, ...]  # in view pixels, of one kind; none at all in views to predict on
     stages: tuple[str | None, ...]  # where reading failed: fetch, decode; None: it did not
     reasons: tuple[str | None, ...]
 
@@ -64,13 +64,13 @@ class Views:
             uris=tuple(table.column("uri").to_pylist()),
             pixels=pixels.flatten().to_numpy().reshape(-1, side, side, 3),
             sizes_hw=np.stack(sizes, axis=1),
-            labels=tuple(unpack(table)),
+            labels=tuple(unpack(table)) if kind_of(table.schema) else (),
             stages=tuple(table.column("stage").to_pylist()),
             reasons=tuple(table.column("reason").to_pylist()),
         )
 
 
-_Transform = Callable[[int, np.ndarray], tuple[np.ndarray, Detections]]
+_Transform = Callable[[int, np.ndarray], np.ndarray]
 
 
 def _read(rows: pa.Table, size_px: int, transform: _Transform) -> Views:
@@ -78,7 +78,6 @@ def _read(rows: pa.Table, size_px: int, transform: _Transform) -> Views:
     uris = rows.column("uri").to_pylist()
     pixels = np.zeros((len(uris), size_px, size_px, 3), np.uint8)
     sizes_hw = np.zeros((len(uris), 2), np.int32)
-    labels: list[Detections] = [Detections.of()] * len(uris)
     errors: list[ImageError | None] = [None] * len(uris)
     for i, uri in enumerate(uris):
         try:
@@ -87,13 +86,13 @@ def _read(rows: pa.Table, size_px: int, transform: _Transform) -> Views:
             errors[i] = error
             continue
         sizes_hw[i] = source.shape[:2]
-        pixels[i], labels[i] = transform(i, source)
+        pixels[i] = transform(i, source)
     return Views(
         image_ids=rows.column("image_id").to_numpy(),
         uris=tuple(uris),
         pixels=pixels,
         sizes_hw=sizes_hw,
-        labels=tuple(labels),
+        labels=(),
         stages=tuple(None if error is None else error.stage for error in errors),
         reasons=tuple(None if error is None else error.reason for error in errors),
     )
@@ -101,7 +100,7 @@ def _read(rows: pa.Table, size_px: int, transform: _Transform) -> Views:
 
 def fitted_views(rows: pa.Table, size_px: int) -> Views:
     """Views for prediction: the whole image, as large as it fits, without labels."""
-    return _read(rows, size_px, lambda _, pixels: (fit(pixels, size_px)[0], Detections.of()))
+    return _read(rows, size_px, lambda _, pixels: fit(pixels, size_px)[0])
 
 
 def augmented_views(
@@ -109,11 +108,13 @@ def augmented_views(
 ) -> Views:
     """Views for training: each is a pure function of (seed, image id, epoch)."""
     image_ids = rows.column("image_id").to_pylist()
-    labels = unpack(rows)
+    given: list[Labels] = unpack(rows)
+    found = [one.unknown() for one in given]  # of images that turn out to be unreadable
 
-    def transform(i: int, pixels: np.ndarray) -> tuple[np.ndarray, Detections]:
+    def transform(i: int, pixels: np.ndarray) -> np.ndarray:
         # SeedSequence takes no negative numbers; an image id may be one.
         rng = np.random.default_rng([seed, image_ids[i] % 2**64, int(epochs[i])])
-        return view(pixels, labels[i], size_px, rng, config)
+        shown, found[i] = view(pixels, given[i], size_px, rng, config)
+        return shown
 
-    return _read(rows, size_px, transform)
+    return replace(_read(rows, size_px, transform), labels=tuple(found))

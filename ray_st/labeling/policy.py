@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ray_st.config import require
 from ray_st.data.labels import Origin
-from ray_st.data.rows import pack, unpack
+from ray_st.data.rows import kind_of, pack, unpack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class PolicyConfig:
 
 def pseudo_labels(raw: pa.Table, policy: PolicyConfig) -> pa.Table:
     """Keep the predictions that the policy accepts; images that keep none stay, as empty ones."""
-    kept = [one[one.scores >= policy.score_threshold] for one in unpack(raw)]
+    kept = [one.above(policy.score_threshold) for one in unpack(raw)]
     sizes = zip(
         raw.column("height_px").to_pylist(), raw.column("width_px").to_pylist(), strict=True
     )
@@ -44,16 +44,23 @@ def pseudo_labels(raw: pa.Table, policy: PolicyConfig) -> pa.Table:
         sizes_hw=list(sizes),
         labels=kept,
         origin=Origin.PSEUDO,
+        kind=kind_of(raw.schema),
     )
 
 
 def pool_facts(pseudo: pa.Table, human: pa.Table) -> dict[str, float | int]:
-    """What to look at before training on pseudo labels."""
-    counts = np.array([len(one) for one in unpack(pseudo)])
-    human_counts = np.array([len(one) for one in unpack(human)])
+    """What to look at before training on pseudo labels: how much they label, beside people."""
+    kind = kind_of(pseudo.schema)
+    assert kind is not None
+    amounts = np.array([one.amount() for one in unpack(pseudo)])
+    human_amounts = np.array([one.amount() for one in unpack(human)])
     return {
-        "images": len(counts),
-        "boxes_per_image": float(counts.mean()) if len(counts) else 0.0,
-        "human_boxes_per_image": float(human_counts.mean()) if len(human_counts) else 0.0,
-        "empty_share": float((counts == 0).mean()) if len(counts) else 0.0,
+        "images": len(amounts),
+        kind.AMOUNT: _mean(amounts),
+        f"human_{kind.AMOUNT}": _mean(human_amounts),
+        "empty_share": _mean(amounts == 0),
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -20,8 +20,8 @@ import ray.data
 import torch
 
 from ray_st.config import require
-from ray_st.data.labels import Detections, Origin
-from ray_st.data.rows import FAILURE_ROW, LABEL_ROW, pack
+from ray_st.data.labels import Labels, Origin
+from ray_st.data.rows import FAILURE_ROW, kind_of, label_row, pack
 from ray_st.data.views import Views, fitted_views
 from ray_st.labeling.teacher import Teacher
 from ray_st.models.saved import SavedModel
@@ -72,7 +72,7 @@ class TeacherActor:
         """Label a table of views; a view that is none becomes a failed row."""
         views = Views.from_table(table)
         valid = np.flatnonzero(views.is_valid)
-        labels = [Detections.of()] * len(views.uris)
+        labels: list[Labels] = [self._teacher.kind.unknown()] * len(views.uris)
         if len(valid):
             found = self._teacher.predict(views.pixels[valid], views.sizes_hw[valid])
             for i, one in zip(valid, found, strict=True):
@@ -82,7 +82,7 @@ class TeacherActor:
         return _raw_rows(views, labels)
 
 
-def _raw_rows(views: Views, labels: list[Detections]) -> pa.Table:
+def _raw_rows(views: Views, labels: list[Labels]) -> pa.Table:
     table = pack(
         image_ids=views.image_ids.tolist(),
         uris=views.uris,
@@ -170,13 +170,17 @@ def _label_here(
 
 def read_raw(out: Path) -> pa.Table:
     """The raw predictions of a labelled folder, in the order of image ids."""
-    return _read_raw(out, "ok").select(LABEL_ROW.names).cast(LABEL_ROW).sort_by("image_id")
+    found = _read_raw(out, "ok")
+    schema = label_row(kind_of(found.schema))
+    return found.select(schema.names).cast(schema).sort_by("image_id")
 
 
 def _read_raw(out: Path, status: str) -> pa.Table:
     partitioning = pads.partitioning(pa.schema([("status", pa.string())]), flavor="hive")
-    schema = pa.schema(
-        [*LABEL_ROW, ("stage", pa.string()), ("reason", pa.string()), ("status", pa.string())]
-    )
+    # The partition column apart, all files have one schema; a folder without files has none.
+    files = sorted((out / "raw").rglob("*.parquet"))
+    kind = kind_of(pq.read_schema(files[0])) if files else None
+    text = [(name, pa.string()) for name in ("stage", "reason", "status")]
+    schema = pa.schema([*label_row(kind), *pa.schema(text)])
     raw = pads.dataset(out / "raw", format="parquet", schema=schema, partitioning=partitioning)
     return raw.to_table(filter=pads.field("status") == status)

@@ -108,6 +108,7 @@ def draw_panel(
     picture: Image.Image, row: LabelledImage, classes: Sequence[str], *, title: str, colour: str
 ) -> Panel:
     """Draw the boxes of one row; those of people without a score, crowd regions not at all."""
+    assert isinstance(row.labels, Detections)
     labels = row.labels[~row.labels.is_crowd]
     predicted = colour != "human"
     if colour in MODELS:

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from ray_st.data.labels import Detections
-from ray_st.data.rows import LABEL_ROW, unpack
+from ray_st.data.labels import Labels
+from ray_st.data.rows import unpack
 from ray_st.report.palette import MODELS
 
 logger = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ class RunFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImage:
-    """One LABEL_ROW: an image by its address, and boxes in pixels of that image."""
+    """One LABEL_ROW: an image by its address, and labels in pixels of that image."""
 
     image_id: int
     uri: str
     size_hw: tuple[int, int]
-    labels: Detections
+    labels: Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def spread_rows(path: Path, count: int) -> list[LabelledImage]:
     rows = pads.dataset(path, format="parquet")
     total = rows.count_rows()
     chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
-    return _images(rows.take(pa.array(chosen), columns=LABEL_ROW.names)) if total else []
+    return _images(rows.take(pa.array(chosen))) if total else []
 
 
 def rows_of(path: Path, image_ids: Sequence[int]) -> dict[int, LabelledImage]:
@@ -119,7 +119,7 @@ def rows_of(path: Path, image_ids: Sequence[int]) -> dict[int, LabelledImage]:
     if not path.exists():
         return {}
     wanted = pads.field("image_id").isin(pa.array(image_ids, pa.int64()))
-    table = pads.dataset(path, format="parquet").to_table(filter=wanted, columns=LABEL_ROW.names)
+    table = pads.dataset(path, format="parquet").to_table(filter=wanted)
     return {image.image_id: image for image in _images(table)}
 
 

@@ -6,7 +6,7 @@ A stage that has ended well is not run again. Next: `ray_st.report`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from ray_st.selftraining.materials import Materials, require_pool
 from ray_st.selftraining.stages import (
     Learning,
     label_stage,
+    labelled,
     pseudo_facts,
     require_labels,
     role_of,
@@ -33,6 +34,7 @@ from ray_st.selftraining.stages import (
     training_job,
 )
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage
+from ray_st.tasks import make_task
 from ray_st.training.loop import Job
 
 
@@ -99,14 +101,10 @@ class Loop:
                 pool, teacher, out, self.label, self.policy, counters["label"]
             )
         require_labels(accepted, out)
-        found = pseudo_facts(accepted, self.materials.human.rows, self.materials.pool_truth)
-        facts = {**summary["pseudo"], **found}
-        self._say(
-            "label",
-            f"{facts['images']} images, {facts['boxes_per_image']:.2f} boxes an image, "
-            f"{facts['empty_share']:.0%} empty, {facts['failures']} unreadable",
-            summary["seconds"],
-        )
+        human, truth = self.materials.human, self.materials.pool_truth
+        task = make_task(self.learning.task, self.learning.model, len(human.classes))
+        facts = {**summary["pseudo"], **pseudo_facts(task, accepted, human.rows, truth)}
+        self._say("label", labelled(facts), summary["seconds"])
         return {**summary, "pseudo": facts}, accepted
 
     def _job(self, learning: Learning, pseudo: pa.Table | None, init: SavedModel | None) -> Job:
@@ -122,7 +120,8 @@ class Loop:
     def _train(self, name: str, job: Job) -> dict[str, Any]:
         with shown({name: job.train.steps}, self.console) as counters:
             summary = train_stage(job, self.out / name, counters[name])
-        result = f"{headline(summary[role_of(has_pseudo=job.pseudo is not None)])}{unread(summary)}"
+        metrics = summary[role_of(has_pseudo=job.pseudo is not None)]
+        result = f"{headline(metrics, job.figures)}{unread(summary)}"
         self._say(name, result, summary["seconds"])
         return summary
 
@@ -130,7 +129,8 @@ class Loop:
         out = self.out / "sweep"
         summary = sweep_stage(job, self.sweep, out, at_once=at_once, console=self.console)
         shortly = ", ".join(
-            f"{'alpha' if row['normalised'] else 'plain'} {row['alpha']:g}: {headline(row)}"
+            f"{'alpha' if row['normalised'] else 'plain'} {row['alpha']:g}: "
+            f"{headline(row, job.figures)}"
             for row in summary["sweep"]
         )
         self._say("sweep", shortly, summary["seconds"])
@@ -153,6 +153,7 @@ class Loop:
                 for name, stage in stages.items()
             },
             "classes": list(self.materials.human.classes),
+            "figures": stages["teacher"]["figures"],
             "findings": self.materials.findings,
             "versions": versions(),
         }
@@ -164,9 +165,10 @@ def unread(summary: Mapping[str, Any]) -> str:
     return "".join(f"  unreadable {name.replace('_', ' ')}: {n}" for name, n in counts.items())
 
 
-def headline(metrics: Mapping[str, Any]) -> str:
-    """The figures that a person looks at first."""
+def headline(metrics: Mapping[str, Any], figures: Sequence[str]) -> str:
+    """The two figures that a person looks at first."""
     shown_figures = [
-        f"{name} {metrics[name]:.1f}" for name in ("AP", "AP50") if metrics.get(name) is not None
+        f"{name} {metrics[name]:.1f}" for name in figures[:2] if metrics.get(name) is not None
     ]
-    return "  ".join(shown_figures) or "no AP: no box to find, or the loss left the numbers"
+    lacking = f"no {figures[0]}: nothing to find, or the loss left the numbers"
+    return "  ".join(shown_figures) or lacking

@@ -12,8 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_st.config import UserError
-from ray_st.data.rows import IMAGE_ROW
+from ray_st.data.labels import ClassLabel, Detections, Labels, SegmentationMap
+from ray_st.data.rows import IMAGE_ROW, kind_of
 from ray_st.data.sources import DataConfig, LabeledSet, keep_labels, open_images, open_labeled
+
+_EXAMPLES: dict[type[Labels], str] = {
+    Detections: "coco:DIR/instances_train.json",
+    SegmentationMap: "masks:DIR/train.txt",
+    ClassLabel: "classes:DIR",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +38,18 @@ class Materials:
         return {"train": dict(self.human.findings), "val": dict(self.val.findings)}
 
 
-def open_human(data: DataConfig) -> tuple[LabeledSet, LabeledSet]:
-    """Human labels to train on (all that `data.train` names), and those to validate on."""
+def open_human(data: DataConfig, kind: type[Labels]) -> tuple[LabeledSet, LabeledSet]:
+    """Human labels to train on (all that `data.train` names), and those to validate on.
+
+    `kind` is the kind of labels that the task learns from.
+    """
     for name in ("train", "val"):
         if not getattr(data, name):
-            raise UserError(
-                f"data.{name}: is missing; pass --data.{name} coco:DIR/instances_{name}.json"
-            )
+            raise UserError(f"data.{name}: is missing; pass --data.{name} {_EXAMPLES[kind]}")
     human = open_labeled(data.train, images=data.images)
     val = open_labeled(data.val, images=data.images)
+    for name, labeled in (("train", human), ("val", val)):
+        require_kind(labeled, kind, f"data.{name}")
     if human.classes != val.classes:
         raise UserError(
             f"data.val: must have the classes of data.train {list(human.classes)}, "
@@ -48,14 +58,25 @@ def open_human(data: DataConfig) -> tuple[LabeledSet, LabeledSet]:
     for name, labeled in (("train", human), ("val", val)):
         if labeled.rows.num_rows == 0:
             raise UserError(f"data.{name}: {labeled.uri} lists no image; name a set that has some")
-        if len(labeled.rows["class_ids"].combine_chunks().flatten()) == 0:
-            raise UserError(f"data.{name}: {labeled.uri} has no box; name a set that has some")
+        if not kind.any_in(labeled.rows):
+            raise UserError(f"data.{name}: {labeled.uri} has no label; name a set that has some")
     return human, val
 
 
-def open_materials(data: DataConfig) -> Materials:
+def require_kind(labeled: LabeledSet, kind: type[Labels], field: str) -> None:
+    """Refuse labels of another kind than the task learns from."""
+    found = kind_of(labeled.rows.schema)
+    if found is not kind:
+        assert found is not None
+        raise UserError(
+            f"{field}: this task learns from {kind.__name__}, such as {_EXAMPLES[kind]}, got "
+            f"{found.__name__} from {labeled.uri}; name such a set or set task"
+        )
+
+
+def open_materials(data: DataConfig, kind: type[Labels]) -> Materials:
     """Open all that the whole loop needs, the pool included."""
-    human, val = open_human(data)
+    human, val = open_human(data, kind)
     pool, truth = None, None
     if data.labeled_images is not None:
         everything = human.rows

@@ -18,8 +18,8 @@ import ray
 
 from ray_st.config import UserError
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.labels import Origin
-from ray_st.data.rows import LABEL_ROW
+from ray_st.data.labels import Labels, Origin
+from ray_st.data.rows import kind_of
 from ray_st.data.sources import LabeledSet
 from ray_st.labeling.policy import PolicyConfig, pool_facts, pseudo_labels
 from ray_st.labeling.pool import LabelConfig, label, read_raw
@@ -27,8 +27,8 @@ from ray_st.models import ModelConfig, build
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import Counter
 from ray_st.selftraining.folder import SUMMARY, finished, write_summary
-from ray_st.tasks import TaskName
-from ray_st.tasks.coco_ap import precision_recall
+from ray_st.tasks import TaskName, make_task
+from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import load_log
 from ray_st.training.loop import PREDICTIONS, Job, fit
 from ray_st.training.schedule import TrainConfig
@@ -49,6 +49,11 @@ class Learning:
         """Pick them from a verb's config; raises `UserError` for a model that cannot be built."""
         build(config.model, 1)  # else every worker would find out, long after the start
         return cls(task=config.task, model=config.model, augment=config.augment, train=config.train)
+
+    @property
+    def kind(self) -> type[Labels]:
+        """The kind of labels that is learned from."""
+        return make_task(self.task, self.model, 1).kind
 
 
 def training_job(
@@ -104,6 +109,7 @@ def train_stage(
         role_of(has_pseudo=job.pseudo is not None): metrics,
         **(facts or {}),
         "classes": list(job.classes),
+        "figures": list(job.figures),
         "steps": job.train.steps,
         "human_images": job.human.num_images,
         "pseudo_images": 0 if job.pseudo is None else job.pseudo.num_images,
@@ -146,7 +152,7 @@ def label_stage(
     """
     path = out / "labels.parquet"
     if (summary := finished(out)) is not None:
-        return summary, pq.read_table(path, schema=LABEL_ROW, partitioning=None)
+        return summary, pq.read_table(path, partitioning=None)
     begun = time.monotonic()
     label(images, saved, out, config, counter)
     seconds = time.monotonic() - begun
@@ -155,7 +161,7 @@ def label_stage(
     summary = {
         "verb": "label",
         "pseudo": {
-            **pool_facts(accepted, LABEL_ROW.empty_table()),
+            **pool_facts(accepted, accepted.slice(0, 0)),
             "failures": pq.read_metadata(out / "failures.parquet").num_rows,
         },
         "classes": list(saved.card.classes),
@@ -168,8 +174,8 @@ def label_stage(
     return summary, accepted
 
 
-def read_pseudo(uri: str, policy: PolicyConfig, classes: tuple[str, ...]) -> pa.Table:
-    """Pseudo labels of a folder that `label` left, under this policy."""
+def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> pa.Table:
+    """Pseudo labels of a folder that `label` left, under this policy; of the kind of `human`."""
     out = Path(uri)
     summary = finished(out)
     if summary is None or "teacher_sha256" not in summary:
@@ -177,12 +183,18 @@ def read_pseudo(uri: str, policy: PolicyConfig, classes: tuple[str, ...]) -> pa.
             f"pseudo: {uri} holds no finished labelling (no {SUMMARY}); "
             "pass the --out folder of `ray-st label`"
         )
-    if tuple(summary["classes"]) != classes:
+    if tuple(summary["classes"]) != human.classes:
         raise UserError(
             f"pseudo: {uri} was labelled with classes {summary['classes']}, "
-            f"data.train has {list(classes)}; label again with a teacher of these classes"
+            f"data.train has {list(human.classes)}; label again with a teacher of these classes"
         )
-    rows = pseudo_labels(read_raw(out), policy)
+    raw = read_raw(out)
+    if kind_of(raw.schema) is not kind_of(human.rows.schema):
+        raise UserError(
+            f"pseudo: {uri} holds labels of another task than data.train; "
+            "label again with a teacher of this task"
+        )
+    rows = pseudo_labels(raw, policy)
     require_labels(rows, out)
     return rows
 
@@ -196,13 +208,25 @@ def require_labels(rows: pa.Table, out: Path) -> None:
         )
 
 
+def labelled(facts: Mapping[str, Any]) -> str:
+    """What labelling came to, in one line."""
+    if "boxes_per_image" in facts:
+        amount = f"{facts['boxes_per_image']:.2f} boxes an image"
+    else:
+        amount = f"{facts['labelled_share']:.0%} labelled"
+    return (
+        f"{facts['images']} images, {amount}, {facts['empty_share']:.0%} empty, "
+        f"{facts['failures']} unreadable"
+    )
+
+
 def pseudo_facts(
-    accepted: pa.Table, human: pa.Table, truth: pa.Table | None
+    task: Task, accepted: pa.Table, human: pa.Table, truth: pa.Table | None
 ) -> dict[str, float | int | None]:
     """Facts of pseudo labels beside human ones; precision and recall where the truth is known."""
     precision = recall = None
     if truth is not None:
-        precision, recall = precision_recall(truth, accepted)
+        precision, recall = task.agreement(truth, accepted)
     return {**pool_facts(accepted, human), "precision": precision, "recall": recall}
 
 

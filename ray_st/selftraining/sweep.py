@@ -11,7 +11,7 @@ resources that another trial waits with.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +96,7 @@ def sweep_stage(
         "sweep": rows,
         **(facts or {}),
         "classes": list(job.classes),
+        "figures": list(job.figures),
         "seconds": {"sweep": time.monotonic() - begun},
         "versions": versions(),
     }
@@ -123,12 +124,12 @@ def run_sweep(
         run_config=RunConfig(name="tune", storage_path=str(out.resolve()), verbose=0),
     ).fit()
     by_name = {result.config["trial"]: result for result in results}
-    rows = [_row(trial, by_name[name]) for name, trial in trials.items()]
+    rows = [_row(trial, by_name[name], job.figures[:2]) for name, trial in trials.items()]
     return [{**row, "steps": config.steps} for row in rows]
 
 
-def _row(trial: Trial, result: Any) -> dict[str, Any]:
+def _row(trial: Trial, result: Any, figures: Sequence[str]) -> dict[str, Any]:
     if result.error is not None:
         raise RuntimeError(f"sweep trial {trial.name} failed") from result.error
-    figures = {name: result.metrics[name] for name in ("AP", "AP50")}
-    return {"alpha": trial.alpha, "normalised": trial.normalised, **figures}
+    measured = {name: result.metrics[name] for name in figures}
+    return {"alpha": trial.alpha, "normalised": trial.normalised, **measured}

@@ -5,21 +5,28 @@ In: a task's name and the model's configuration. Out: a `Task`. Next: `task.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from ray_st.config import require
 from ray_st.models import ModelConfig
 from ray_st.tasks.task import Task
 
-TaskName = Literal["detection"]
+TaskName = Literal["detection", "segmentation", "classification"]
 
 
 def make_task(name: str, model: ModelConfig, num_classes: int) -> Task:
     """Give the task object that understands this model's outputs."""
+    from ray_st.tasks.classification import Classification
     from ray_st.tasks.detection import Detection
+    from ray_st.tasks.segmentation import Segmentation
 
-    makers = {"detection": Detection}
+    makers: dict[str, Callable[[], Task]] = {
+        "detection": lambda: Detection(
+            num_classes=num_classes, levels=model.levels, anchor_scale=model.anchor_scale
+        ),
+        "segmentation": lambda: Segmentation(num_classes=num_classes),
+        "classification": lambda: Classification(num_classes=num_classes),
+    }
     require(name in makers, "task", f"one of {list(makers)}", name)
-    return makers[name](
-        num_classes=num_classes, levels=model.levels, anchor_scale=model.anchor_scale
-    )
+    return makers[name]()

@@ -18,10 +18,10 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from ray_st.config import UserError
-from ray_st.data.labels import Detections
+from ray_st.data.labels import Detections, Labels
 from ray_st.models.retinanet import Outputs
 from ray_st.tasks.anchors import decode, encode, match, pyramid_anchors, strides_of
-from ray_st.tasks.coco_ap import box_ap
+from ray_st.tasks.coco_ap import box_ap, precision_recall
 from ray_st.tasks.task import LossSums
 
 FOCAL_ALPHA = 0.25
@@ -52,7 +52,8 @@ class Detection:
     max_detections: int = 100  # of an image
     pre_nms: int = 1000  # candidates of an image, over all levels and classes
     name: str = field(default="detection", init=False)
-    headline_metric: str = field(default="AP", init=False)
+    kind: type[Labels] = field(default=Detections, init=False)
+    figures: tuple[str, ...] = field(default=("AP", "AP50", "AP75"), init=False)
 
     def targets(
         self, labels: Sequence[Detections], size_hw: tuple[int, int], device: torch.device
@@ -159,6 +160,10 @@ class Detection:
     ) -> dict[str, float]:
         """COCO box AP and AR, 0..100; see `box_ap`."""
         return box_ap(truths, predictions, classes)
+
+    def agreement(self, truths: pa.Table, labels: pa.Table) -> tuple[float, float]:
+        """Share of boxes that are right, and of true boxes that were found; see the function."""
+        return precision_recall(truths, labels)
 
 
 def focal_sums(

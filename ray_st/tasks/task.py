@@ -1,6 +1,6 @@
-"""What a task is: the four places in which detection, segmentation and classification differ.
+"""What a task is: the few places in which detection, segmentation and classification differ.
 
-In: model outputs and labels. Out: predictions, targets, loss sums, metrics. Labelling, training,
+In: model outputs and labels. Out: targets, loss sums, predictions, metrics. Labelling, training,
 sweeping and reporting hold a `Task` and never ask which. Next: `anchors.py`.
 """
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
-from ray_st.data.labels import Detections
+from ray_st.data.labels import Labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,22 +31,33 @@ class LossSums:
 
 
 @runtime_checkable
-class Task(Protocol):
-    """One kind of label, from model outputs to the metric."""
+class Objective(Protocol):
+    """What a train step needs: something to lower."""
 
-    name: str
-    headline_metric: str  # the key of `metrics` that ranks models; higher is better
-
-    def targets(self, labels: Sequence[Detections], size_hw: tuple[int, int], device: Any) -> Any:
+    def targets(self, labels: Sequence[Any], size_hw: tuple[int, int], device: Any) -> Any:
         """Labels in view pixels -> what `loss_sums` compares outputs with."""
 
     def loss_sums(self, outputs: Any, targets: Any) -> LossSums:
         """Outputs and targets -> a sum and a count per image."""
 
-    def predictions(self, outputs: Any, size_hw: tuple[int, int]) -> list[Detections]:
-        """Outputs -> raw labels in view pixels, above a low floor; best first."""
+
+@runtime_checkable
+class Task(Objective, Protocol):
+    """One kind of label, from model outputs to the metric."""
+
+    name: str
+    kind: type[Labels]
+    figures: tuple[
+        str, ...
+    ]  # keys of `metrics` to look at; the first ranks models, higher is better
+
+    def predictions(self, outputs: Any, size_hw: tuple[int, int]) -> list[Any]:
+        """Outputs -> raw labels of `kind` in view pixels, a low floor applied at most."""
 
     def metrics(
         self, truths: pa.Table, predictions: pa.Table, classes: Sequence[str]
     ) -> dict[str, float]:
-        """LABEL_ROWs of the same images -> named figures, 0..100."""
+        """LABEL_ROWs of the same images -> named figures, 0..100; one a class is FIGURE/CLASS."""
+
+    def agreement(self, truths: pa.Table, labels: pa.Table) -> tuple[float, float]:
+        """Precision and recall, 0..1, where the truth is known; NaN for a share of nothing."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch.distributed as dist
 
 from ray_st.data.labels import Origin
-from ray_st.data.rows import LABEL_ROW, pack
+from ray_st.data.rows import label_row, pack
 from ray_st.data.views import Views
 from ray_st.labeling.teacher import Teacher
 
@@ -33,7 +33,7 @@ def predict(teacher: Teacher, batches: Iterable[Views]) -> pa.Table:
             origin=Origin.PSEUDO,
         )
         parts.append(rows.filter(pa.array(views.is_valid)))
-    mine = pa.concat_tables([LABEL_ROW.empty_table(), *parts])
+    mine = pa.concat_tables([label_row(teacher.kind).empty_table(), *parts])
     gathered = [mine]
     if dist.is_available() and dist.is_initialized():
         gathered = [mine] * dist.get_world_size()

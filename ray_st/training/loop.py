@@ -58,6 +58,11 @@ class Job:
     recipe: Mapping[str, Any]
     counter: Counter | None
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Keys of the metrics to look at; the first ranks models."""
+        return make_task(self.task, self.model, len(self.classes)).figures
+
 
 def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
     """What each worker of the gang runs; returns the metrics (rank 0's are kept)."""

@@ -37,7 +37,7 @@ class StepReport:
     lr: float
     loss: BalancedLoss
     gradient_norm: Float[Tensor, ""]  # before clipping
-    pseudo_boxes: float  # labels an image in the pseudo half of this worker
+    pseudo_labels: float  # `Labels.amount` an image in the pseudo half of this worker
     unreadable: int  # images of this worker that could not be read
 
     def as_row(self) -> dict[str, float | int | None]:
@@ -53,7 +53,7 @@ class StepReport:
             "mean_pseudo": means[PSEUDO] if seen[PSEUDO] else None,
             "lr": self.lr,
             "gradient_norm": float(self.gradient_norm),
-            "pseudo_boxes_per_image": self.pseudo_boxes if seen[PSEUDO] else None,
+            "pseudo_labels_per_image": self.pseudo_labels if seen[PSEUDO] else None,
             "unreadable_images": self.unreadable,
         }
 
@@ -75,7 +75,7 @@ def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig)
     state.balance = loss.balance
     state.step += 1
     pseudo = [
-        len(one)
+        one.amount()
         for one, origin in zip(host.labels, host.origins.tolist(), strict=True)
         if origin == Origin.PSEUDO
     ]
@@ -84,6 +84,6 @@ def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig)
         lr=lr,
         loss=loss,
         gradient_norm=norm,
-        pseudo_boxes=sum(pseudo) / max(1, len(pseudo)),
+        pseudo_labels=sum(pseudo) / max(1, len(pseudo)),
         unreadable=int((~host.is_valid).sum()),
     )

@@ -24,6 +24,7 @@ from ray_st.models.saved import SavedModel, read_model, require_classes, version
 from ray_st.progress import shown
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.loop import headline
+from ray_st.selftraining.materials import require_kind
 from ray_st.tasks import make_task
 from ray_st.training.checkpoints import finite
 from ray_st.training.loop import PREDICTIONS
@@ -55,6 +56,7 @@ def run(config: EvalVerb, console: Console) -> None:
     truth = open_labeled(config.data, images=config.images)
     if truth.rows.num_rows == 0:
         raise UserError(f"data: {config.data} lists no image; name a set that has some")
+    require_kind(truth, make_task(saved.card.task, saved.card.model, 1).kind, "data")
     require_classes(saved, truth.classes, what="model", data=config.data)
 
     def work(out: Path) -> dict[str, Any]:
@@ -63,7 +65,9 @@ def run(config: EvalVerb, console: Console) -> None:
 
     summary = complete(config, console, f"{truth.rows.num_rows} images to measure on", work)
     if summary is not None:
-        console.print(f"eval       {headline(summary['model'])}", highlight=False)
+        console.print(
+            f"eval       {headline(summary['model'], summary['figures'])}", highlight=False
+        )
 
 
 def _measured(
@@ -84,6 +88,7 @@ def _measured(
         "failures": pq.read_metadata(out / "failures.parquet").num_rows,
         "findings": dict(truth.findings),
         "classes": list(truth.classes),
+        "figures": list(task.figures),
         "seconds": {"eval": time.monotonic() - begun},
         "model_sha256": saved.digest,
         "versions": versions(),

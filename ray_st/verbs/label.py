@@ -19,7 +19,7 @@ from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import read_model
 from ray_st.progress import shown
-from ray_st.selftraining.stages import label_stage
+from ray_st.selftraining.stages import label_stage, labelled
 from ray_st.verbs.verb import Verb, complete
 
 
@@ -56,9 +56,4 @@ def run(config: LabelVerb, console: Console) -> None:
 
     summary = complete(config, console, f"{images.num_rows} images to label", work)
     if summary is not None:
-        facts = summary["pseudo"]
-        console.print(
-            f"label      {facts['images']} images, {facts['boxes_per_image']:.2f} boxes an image, "
-            f"{facts['empty_share']:.0%} empty, {facts['failures']} unreadable",
-            highlight=False,
-        )
+        console.print(f"label      {labelled(summary['pseudo'])}", highlight=False)

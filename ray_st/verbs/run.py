@@ -46,8 +46,9 @@ def run(config: RunVerb, console: Console) -> None:
 
 def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     """Run all stages on these data, then write the report."""
-    materials = open_materials(data)
-    pool, learning = require_pool(materials), Learning.of(config)
+    learning = Learning.of(config)
+    materials = open_materials(data, learning.kind)
+    pool = require_pool(materials)
     plan = (
         f"{materials.human.rows.num_rows} labelled images, {pool.num_rows} to label, "
         f"{materials.val.rows.num_rows} to measure on"
@@ -83,7 +84,7 @@ def _report_findings(materials: Materials, console: Console) -> None:
 
 def print_models(summary: dict[str, Any], console: Console) -> None:
     """Print the models side by side."""
-    table = Table("model", *(columns := ("AP", "AP50", "AP75")))
+    table = Table("model", *(columns := summary["figures"]))
     names = [name for name in ("teacher", "human_only", "student") if name in summary]
     for name in names:
         figures = [summary[name].get(column) for column in columns]

@@ -42,10 +42,11 @@ def run(config: SweepVerb, console: Console) -> None:
         raise UserError(
             "sweep.alphas: must name at least one alpha, got none; pass --sweep.alphas 1"
         )
-    materials = open_materials(config.data)
-    human, learning = materials.human, Learning.of(config)
+    learning = Learning.of(config)
+    materials = open_materials(config.data, learning.kind)
+    human = materials.human
     init = read_init(config.init, learning, human.classes, config.data.train)
-    pseudo = read_pseudo(config.pseudo, config.policy, human.classes)
+    pseudo = read_pseudo(config.pseudo, config.policy, human)
     plan = f"{len(trials_of(config.sweep))} trials of {config.sweep.steps} steps"
 
     def work(out: Path) -> dict[str, Any]:
@@ -71,4 +72,7 @@ def run(config: SweepVerb, console: Console) -> None:
     if (summary := complete(config, console, plan, work)) is not None:
         for row in summary["sweep"]:
             loss = "normalised" if row["normalised"] else "plain"
-            console.print(f"alpha {row['alpha']:<8g}{loss:<12}{headline(row)}", highlight=False)
+            console.print(
+                f"alpha {row['alpha']:<8g}{loss:<12}{headline(row, summary['figures'])}",
+                highlight=False,
+            )

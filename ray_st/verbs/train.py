@@ -58,12 +58,13 @@ CONFIG = TrainVerb
 
 def run(config: TrainVerb, console: Console) -> None:
     """Train, validate, and leave the model in `config.out`."""
-    materials = open_materials(config.data)
-    human, val, learning = materials.human, materials.val, Learning.of(config)
+    learning = Learning.of(config)
+    materials = open_materials(config.data, learning.kind)
+    human, val = materials.human, materials.val
     init = read_init(config.init, learning, human.classes, config.data.train)
     pseudo = None
     if config.pseudo is not None:
-        pseudo = read_pseudo(config.pseudo, config.policy, human.classes)
+        pseudo = read_pseudo(config.pseudo, config.policy, human)
     plan = (
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
     )
@@ -80,4 +81,5 @@ def run(config: TrainVerb, console: Console) -> None:
 
     if (summary := complete(config, console, plan, work)) is not None:
         metrics = summary[role_of(has_pseudo=pseudo is not None)]
-        console.print(f"train      {headline(metrics)}{unread(summary)}", highlight=False)
+        result = headline(metrics, summary["figures"])
+        console.print(f"train      {result}{unread(summary)}", highlight=False)

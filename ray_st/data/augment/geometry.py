@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ray_st.config import require
-from ray_st.data import boxes
-from ray_st.data.images import Placed, pad, resize
-from ray_st.data.labels import Detections
-
-_MIN_SIDE_PX = 1.0  # a box cut down to less than this shows nothing of its object
+from ray_st.data.images import pad, resize
+from ray_st.data.labels import Labels
+from ray_st.data.placed import Placed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +46,19 @@ class AugmentConfig:
 
 def view(
     pixels: np.ndarray,
-    labels: Detections,
+    labels: Labels,
     size_px: int,
     rng: np.random.Generator,
     config: AugmentConfig,
-) -> tuple[np.ndarray, Detections]:
-    """Make one random view: pixels (size_px, size_px, 3) uint8, and the boxes left in it.
+) -> tuple[np.ndarray, Labels]:
+    """Make one random view: pixels (size_px, size_px, 3) uint8, and what of the labels it shows.
 
-    The same generator state gives the same view. Crowd boxes are dropped: they are no targets.
+    The same generator state gives the same view.
     """
-    labels = labels[~labels.is_crowd]
     if rng.random() < config.flip_probability:
-        pixels, labels = _mirror(pixels, labels)
+        # Contiguous, because Pillow copies a reversed array pixel by pixel.
+        mirrored = np.ascontiguousarray(pixels[:, ::-1])
+        pixels, labels = mirrored, labels.mirrored(pixels.shape[1])
     target_px = max(1, round(float(rng.uniform(*config.scale_jitter)) * size_px))
     placed = Placed.fitting((pixels.shape[0], pixels.shape[1]), target_px)
     resized = resize(pixels, target_px)
@@ -68,18 +67,5 @@ def view(
     left = int(rng.integers(0, max(0, resized.shape[1] - size_px) + 1))
     shown = resized[top : top + size_px, left : left + size_px]
     cropped = replace(placed, offset_xy=(float(-left), float(-top)))
-    return pad(shown, size_px), _shown(labels, cropped, (shown.shape[0], shown.shape[1]))
-
-
-def _mirror(pixels: np.ndarray, labels: Detections) -> tuple[np.ndarray, Detections]:
-    mirrored = labels.boxes_xyxy.copy()
-    mirrored[:, [0, 2]] = pixels.shape[1] - labels.boxes_xyxy[:, [2, 0]]
-    # Contiguous, because Pillow copies a reversed array pixel by pixel.
-    return np.ascontiguousarray(pixels[:, ::-1]), labels.with_boxes(mirrored)
-
-
-def _shown(labels: Detections, placed: Placed, shown_hw: tuple[int, int]) -> Detections:
-    # Clipped to what is shown of the image, not to the view: padding holds no objects.
-    moved = boxes.clip(placed.place(labels.boxes_xyxy), shown_hw)
-    sides_px = moved[:, 2:] - moved[:, :2]
-    return labels.with_boxes(moved)[(sides_px >= _MIN_SIDE_PX).all(axis=1)]
+    shown_hw = (shown.shape[0], shown.shape[1])
+    return pad(shown, size_px), labels.in_view(cropped, shown_hw, size_px)

@@ -9,18 +9,21 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ray_st.config import UserError, require
 from ray_st.data.rows import IMAGE_ROW
-from ray_st.data.sources import coco, folder
-from ray_st.data.sources.coco import LabeledSet, write_coco
+from ray_st.data.sources import class_folders, coco, folder, masks
+from ray_st.data.sources.coco import write_coco
+from ray_st.data.sources.labeled import LabeledSet
 
 __all__ = ["DataConfig", "LabeledSet", "keep_labels", "open_images", "open_labeled", "write_coco"]
 
-_SCHEMES = ("coco",)
+# Each has `read`, which gives a LabeledSet, and `read_images`, which gives IMAGE_ROWs.
+_READERS: dict[str, Any] = {"coco": coco, "masks": masks, "classes": class_folders}
 _SCHEME = re.compile(r"^([A-Za-z][\w+-]+):(?!//)")  # coco:PATH, but neither s3:// nor C:\
 
 
@@ -29,13 +32,14 @@ class DataConfig:
     """Which images a run learns from, and which it is measured on."""
 
     train: str = ""
-    """Human-labelled training images: coco:PATH, or a path or URI ending in .json."""
+    """Human-labelled training images. Boxes: coco:FILE, or a path or URI ending in .json. Class
+    maps: masks:LIST, a list of names as in PASCAL VOC. Classes: classes:DIR, a folder a class."""
 
     val: str = ""
     """Human-labelled images for measuring; never trained on. Same forms as train."""
 
     unlabeled: str | None = None
-    """The pool that the teacher labels: a folder (path or URI), or coco:PATH whose labels are
+    """The pool that the teacher labels: a folder (path or URI), or a labelled set whose labels are
     ignored. None: the images of train beyond labeled_images."""
 
     images: str | None = None
@@ -61,19 +65,21 @@ class DataConfig:
 
 def open_labeled(uri: str, *, images: str | None = None) -> LabeledSet:
     """Read human labels. `images` is the folder of the images where they stand elsewhere."""
-    path = _coco_path(uri)
-    if path is None:
+    scheme, path = _parsed(uri)
+    if scheme is None:
+        forms = ", ".join(f"{name}:PATH" for name in _READERS)
         raise UserError(
-            f"labels are read from coco:PATH or a path ending in .json, got {uri!r}; "
+            f"labels are read from {forms} or a path ending in .json, got {uri!r}; "
             f"write coco:{uri} if this is a COCO file"
         )
-    return coco.read(path, images=images)
+    labeled: LabeledSet = _READERS[scheme].read(path, images=images)
+    return labeled
 
 
 def open_images(uri: str) -> pa.Table:
-    """List images without labels, as IMAGE_ROWs: a folder, or the image list of a COCO file."""
-    path = _coco_path(uri)
-    return folder.list_images(uri) if path is None else coco.read_images(path)
+    """List images without labels, as IMAGE_ROWs: a folder, or the images of a labelled set."""
+    scheme, path = _parsed(uri)
+    return folder.list_images(path) if scheme is None else _READERS[scheme].read_images(path)
 
 
 def keep_labels(labeled: LabeledSet, count: int, seed: int) -> tuple[LabeledSet, pa.Table]:
@@ -95,15 +101,16 @@ def keep_labels(labeled: LabeledSet, count: int, seed: int) -> tuple[LabeledSet,
     return replace(labeled, rows=kept), rest.cast(IMAGE_ROW)
 
 
-def _coco_path(uri: str) -> str | None:
+def _parsed(uri: str) -> tuple[str | None, str]:
+    """Which reader, and the path that it takes; None for a plain folder."""
     found = _SCHEME.match(uri)
     if found is None:
-        return uri if uri.lower().endswith(".json") else None
+        return ("coco" if uri.lower().endswith(".json") else None), uri
     scheme, path = found.group(1), uri[found.end() :]
-    if scheme in _SCHEMES:
-        return path
-    nearest = difflib.get_close_matches(scheme, _SCHEMES, n=1, cutoff=0)[0]
-    known = ", ".join(f"{name}:PATH" for name in _SCHEMES)
+    if scheme in _READERS:
+        return scheme, path
+    nearest = difflib.get_close_matches(scheme, _READERS, n=1, cutoff=0)[0]
+    known = ", ".join(f"{name}:PATH" for name in _READERS)
     raise UserError(
         f"a data URI starts with one of: {known}, or is a path, got {uri!r}; "
         f"did you mean {nearest}:{path}?"

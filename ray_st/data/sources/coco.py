@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,9 @@ from ray_st.data.sources.coco_images import (
     sizes_hw_of,
 )
 from ray_st.data.sources.folder import image_rows
+from ray_st.data.sources.labeled import LabeledSet
 
 _PLAIN = ["image_id", "uri", "height_px", "width_px", "origin"]  # what is no list
-
-
-@dataclass(frozen=True)
-class LabeledSet:
-    """Images labelled by humans."""
-
-    rows: pa.Table  # LABEL_ROWs, Origin.HUMAN
-    classes: tuple[str, ...]  # names by class id
-    uri: str  # where the labels were read from
-    findings: dict[str, int]  # what was mended, and how often; empty for a clean set
 
 
 def read(uri: str, *, images: str | None = None) -> LabeledSet:
@@ -55,7 +45,12 @@ def read(uri: str, *, images: str | None = None) -> LabeledSet:
         uri, document["annotations"], image_ids=image_ids, sizes_hw=sizes_hw, class_of=class_of
     )
     rows = pack(
-        image_ids=image_ids, uris=uris, sizes_hw=sizes_hw, labels=labels, origin=Origin.HUMAN
+        image_ids=image_ids,
+        uris=uris,
+        sizes_hw=sizes_hw,
+        labels=labels,
+        origin=Origin.HUMAN,
+        kind=Detections,
     )
     by_id = {one["id"]: str(one["name"]) for one in document["categories"]}
     return LabeledSet(rows, tuple(by_id[i] for i in class_of), uri, findings)

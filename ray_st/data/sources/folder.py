@@ -25,7 +25,7 @@ def list_images(uri: str) -> pa.Table:
     The order is that of the names' code points, the same on every machine and filesystem.
     """
     root = storage.absolute(uri)
-    names = sorted(name for name in _files_below(root) if _is_image(name))
+    names = sorted(name for name in names_below(root) if _is_image(name))
     if not names:
         raise UserError(
             f"{uri}: this folder must hold images ({' '.join(IMAGE_SUFFIXES)}), got none; "
@@ -40,7 +40,8 @@ def image_rows(image_ids: Sequence[int], uris: Sequence[str]) -> pa.Table:
     return pa.table(columns, schema=IMAGE_ROW)
 
 
-def _files_below(root: str) -> list[str]:
+def names_below(root: str) -> list[str]:
+    """Names of all files below a folder, relative to it, in no order."""
     try:
         filesystem, path = storage.locate(root)
         found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))

@@ -1,0 +1,128 @@
+"""Boxes, classes and scores of the objects in one image.
+
+In: plain lists or arrays. Out: `Detections`, plain numpy. Next: `segmentation_map.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float32, Int32
+
+from ray_st.data import boxes
+from ray_st.data.labels.labels import Labels
+from ray_st.data.labels.ragged import ragged, split
+from ray_st.data.placed import Placed
+
+_MIN_SIDE_PX = 1.0  # a box cut down to less than this shows nothing of its object
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Detections(Labels):
+    """The boxes of one image; every field has one entry a box, none for an empty image."""
+
+    boxes_xyxy: Float32[np.ndarray, "n 4"]  # left, top, right, bottom; right > left, bottom > top
+    class_ids: Int32[np.ndarray, " n"]  # index into the data set's class list, from 0
+    scores: Float32[np.ndarray, " n"]  # 0..1; 1 for a human label
+    is_crowd: Bool[np.ndarray, " n"]  # a region of many objects: never a target, never an error
+    areas_px: Float32[np.ndarray, " n"]  # the source's own area, for AP by size
+
+    AMOUNT: ClassVar[str] = "boxes_per_image"
+    FIELDS: ClassVar[pa.Schema] = pa.schema(
+        [
+            ("boxes_xyxy", pa.list_(pa.float32())),  # four numbers a box, flat
+            ("class_ids", pa.list_(pa.int32())),
+            ("scores", pa.list_(pa.float32())),
+            ("is_crowd", pa.list_(pa.bool_())),
+            ("areas_px", pa.list_(pa.float32())),
+        ]
+    )
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> Detections:
+        """Choose boxes by mask, indices or slice, in all fields at once."""
+        return Detections(**{name: getattr(self, name)[chosen] for name in self.FIELDS.names})
+
+    def with_boxes(self, boxes_xyxy: np.ndarray) -> Detections:
+        """Give the same objects other coordinates; the source's areas stay."""
+        return replace(self, boxes_xyxy=np.asarray(boxes_xyxy, np.float32).reshape(-1, 4))
+
+    @classmethod
+    def of(
+        cls,
+        boxes_xyxy: Sequence[Any] | np.ndarray = (),
+        class_ids: Sequence[int] | np.ndarray = (),
+        *,
+        scores: Sequence[Any] | np.ndarray | None = None,
+        is_crowd: Sequence[bool] | np.ndarray | None = None,
+        areas_px: Sequence[Any] | np.ndarray | None = None,
+    ) -> Detections:
+        """Build from plain lists. Scores default to 1, areas to those of the boxes."""
+        corners = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
+        count = len(corners)
+        own = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+        return cls(
+            boxes_xyxy=corners,
+            class_ids=np.asarray(class_ids, np.int32).reshape(count),
+            scores=np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32),
+            is_crowd=np.zeros(count, bool) if is_crowd is None else np.asarray(is_crowd, bool),
+            areas_px=own if areas_px is None else np.asarray(areas_px, np.float32),
+        )
+
+    @classmethod
+    def unknown(cls) -> Detections:
+        """No box."""
+        return cls.of()
+
+    @classmethod
+    def to_columns(cls, labels: Sequence[Detections]) -> list[pa.Array]:
+        """Ragged columns, without a Python object a box."""
+        return [
+            ragged([getattr(one, field.name) for one in labels], field.type.value_type)
+            for field in cls.FIELDS
+        ]
+
+    @classmethod
+    def from_columns(cls, table: pa.Table) -> list[Detections]:
+        """One `Detections` a row, in order."""
+        columns = {name: split(table.column(name)) for name in cls.FIELDS.names}
+        columns["boxes_xyxy"] = [flat.reshape(-1, 4) for flat in columns["boxes_xyxy"]]
+        return [cls(**{name: column[i] for name, column in columns.items()})
+                for i in range(table.num_rows)]  # fmt: skip
+
+    @classmethod
+    def any_in(cls, table: pa.Table) -> bool:
+        """Say whether there is a box."""
+        return len(table["class_ids"].combine_chunks().flatten()) > 0
+
+    def amount(self) -> float:
+        """Count the boxes."""
+        return float(len(self))
+
+    def above(self, threshold: float) -> Detections:
+        """Keep the boxes of at least this score."""
+        return self[self.scores >= threshold]
+
+    def mirrored(self, width_px: int) -> Detections:
+        """Mirror the boxes."""
+        turned = self.boxes_xyxy.copy()
+        turned[:, [0, 2]] = width_px - self.boxes_xyxy[:, [2, 0]]
+        return self.with_boxes(turned)
+
+    def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> Detections:
+        """Move and clip; crowd boxes are dropped, they are no targets, and so are slivers."""
+        del size_px  # clipped to what is shown of the image, not to the view: padding is empty
+        found = self[~self.is_crowd]
+        moved = boxes.clip(placed.place(found.boxes_xyxy), shown_hw)
+        sides_px = moved[:, 2:] - moved[:, :2]
+        return found.with_boxes(moved)[(sides_px >= _MIN_SIDE_PX).all(axis=1)]
+
+    def in_source(self, placed: Placed) -> Detections:
+        """Move back, clipped to the source image."""
+        return self.with_boxes(placed.unplace(self.boxes_xyxy))

@@ -1,0 +1,27 @@
+"""Arrays of any lengths as one Arrow list column, without a Python object an element.
+
+In: arrays. Out: a column, and back. Next: `detections.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+
+def ragged(values: Sequence[np.ndarray], item: pa.DataType) -> pa.ListArray:
+    """Pack; each array becomes one entry, flattened."""
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([value.size for value in values], out=offsets[1:])
+    flat = np.concatenate([v.ravel() for v in values]) if len(values) else np.empty(0)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, type=item))
+
+
+def split(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """Unpack; entries are views of one array."""
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    starts = np.cumsum(array.value_lengths().to_numpy(zero_copy_only=False))[:-1]
+    return np.split(flat, starts) if len(array) else []

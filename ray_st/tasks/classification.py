@@ -1,0 +1,111 @@
+"""Classification as a task: logits to loss sums, to the likeliest classes, and those to accuracy.
+
+In: logits of the model, `ClassLabel`. Out: `LossSums`, labels, metrics. Next: `ray_st/labeling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from ray_st.config import UserError
+from ray_st.data.labels import ClassLabel, Labels
+from ray_st.data.rows import unpack
+from ray_st.tasks.task import LossSums
+
+TOP = 5  # classes of an image that are kept
+_UNKNOWN = -1
+
+
+@dataclass(kw_only=True, eq=False)
+class Classification:
+    """The `Task` of a model that gives class logits of a whole image."""
+
+    num_classes: int
+    name: str = field(default="classification", init=False)
+    kind: type[Labels] = field(default=ClassLabel, init=False)
+    figures: tuple[str, ...] = field(default=("top1", "top5"), init=False)
+
+    def targets(
+        self, labels: Sequence[ClassLabel], size_hw: tuple[int, int], device: torch.device
+    ) -> Int64[Tensor, " b"]:
+        """The likeliest class of each image; -1 where there is none."""
+        del size_hw  # a class has no place
+        known = [one.top_class_ids[0] if len(one.top_class_ids) else _UNKNOWN for one in labels]
+        if known and not _UNKNOWN <= min(known) <= max(known) < self.num_classes:
+            raise UserError(
+                f"data.classes: class ids must be 0..{self.num_classes - 1}, got "
+                f"{min(known)}..{max(known)}; give the class list of these labels"
+            )
+        return torch.tensor(np.array(known, np.int64), device=device)
+
+    def loss_sums(self, outputs: Float32[Tensor, "b k"], targets: Int64[Tensor, " b"]) -> LossSums:
+        """Cross entropy of each image; an image without a class counts for nothing."""
+        sums = F.cross_entropy(outputs, targets, ignore_index=_UNKNOWN, reduction="none")
+        return LossSums(
+            sums=sums,
+            counts=(targets != _UNKNOWN).float(),
+            parts={"class": sums.detach()},
+            count_offset=0.0,
+        )
+
+    @torch.no_grad()
+    def predictions(
+        self, outputs: Float32[Tensor, "b k"], size_hw: tuple[int, int]
+    ) -> list[ClassLabel]:
+        """The likeliest classes of each image, and their probabilities."""
+        del size_hw
+        scores, ids = outputs.softmax(dim=1).topk(min(TOP, self.num_classes), dim=1)
+        pairs = zip(ids.cpu().numpy(), scores.cpu().numpy(), strict=True)
+        return [ClassLabel.of(i, s) for i, s in pairs]
+
+    def metrics(
+        self, truths: pa.Table, predictions: pa.Table, classes: Sequence[str]
+    ) -> dict[str, float]:
+        """Top-1 and top-5 accuracy and top1/<class>, 0..100; an image without prediction is wrong.
+
+        NaN for a class without an image.
+        """
+        truth, ranks = _ranked(truths, predictions)
+        figures = {"top1": _percent(ranks < 1), "top5": _percent(ranks < TOP)}
+        for k, name in enumerate(classes):
+            figures[f"top1/{name}"] = _percent(ranks[truth == k] < 1)
+        return figures
+
+    def agreement(self, truths: pa.Table, labels: pa.Table) -> tuple[float, float]:
+        """Share of labelled images that are right, and of all images that are labelled rightly."""
+        truth, ranks = _ranked(truths, labels)
+        known = pc.is_in(labels["image_id"], truths["image_id"].combine_chunks())
+        labelled = sum(one.amount() for one in unpack(labels.filter(known)))
+        right = float((ranks < 1).sum())
+        return (
+            right / labelled if labelled else float("nan"),
+            right / len(truth) if len(truth) else float("nan"),
+        )
+
+
+def _ranked(truths: pa.Table, labels: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """True class of each image that has one, and the place of it among the labels, from 0."""
+    found = dict(zip(labels.column("image_id").to_pylist(), unpack(labels), strict=True))
+    pairs = zip(truths.column("image_id").to_pylist(), unpack(truths), strict=True)
+    truth, ranks = [], []
+    for image_id, one in pairs:
+        if not len(one.top_class_ids):
+            continue
+        class_id = int(one.top_class_ids[0])
+        guesses = found[image_id].top_class_ids.tolist() if image_id in found else []
+        truth.append(class_id)
+        ranks.append(guesses.index(class_id) if class_id in guesses else TOP)
+    return np.array(truth, np.int64), np.array(ranks, np.int64)
+
+
+def _percent(is_right: np.ndarray) -> float:
+    return 100 * float(is_right.mean()) if len(is_right) else float("nan")

@@ -1,0 +1,102 @@
+"""Segmentation as a task: logits at stride 4 to loss sums, to class maps, and maps to mIoU.
+
+In: logits of the model, `SegmentationMap` in view pixels. Out: `LossSums`, maps, metrics.
+Source: paper.md 5.9. Next: `mean_iou.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from ray_st.config import UserError
+from ray_st.data.labels import IGNORE, Labels, SegmentationMap
+from ray_st.tasks.mean_iou import confusion, iou_figures
+from ray_st.tasks.task import LossSums
+
+
+@dataclass(kw_only=True, eq=False)
+class Segmentation:
+    """The `Task` of a model that gives class logits on a grid."""
+
+    num_classes: int
+    name: str = field(default="segmentation", init=False)
+    kind: type[Labels] = field(default=SegmentationMap, init=False)
+    figures: tuple[str, ...] = field(default=("mIoU", "pixel_accuracy"), init=False)
+
+    def targets(
+        self, labels: Sequence[SegmentationMap], size_hw: tuple[int, int], device: torch.device
+    ) -> Int64[Tensor, "b h w"]:
+        """Stack the maps of a batch; of an image without one every pixel is ignored."""
+        maps = np.full((len(labels), *size_hw), IGNORE, np.uint8)
+        for i, one in enumerate(labels):
+            if one.class_map.size:
+                maps[i] = one.class_map
+        counted = maps[maps != IGNORE]
+        if counted.size and counted.max() >= self.num_classes:
+            raise UserError(
+                f"data.classes: class ids must be 0..{self.num_classes - 1} or {IGNORE}, got "
+                f"{counted.max()}; give the class list of these labels"
+            )
+        return torch.from_numpy(maps).to(device, non_blocking=True).long()
+
+    def loss_sums(
+        self, outputs: Float32[Tensor, "b k h w"], targets: Int64[Tensor, "b y x"]
+    ) -> LossSums:
+        """Cross entropy summed over each image's pixels that count; counts are those pixels.
+
+        Labels come down to the logits' grid by nearest pixel. (The authors' code brings them down
+        bilinearly, which mixes class ids; and ours stays exact.)
+        """
+        grid = F.interpolate(targets[:, None].float(), size=outputs.shape[2:], mode="nearest-exact")
+        grid = grid[:, 0].long()
+        cost = F.cross_entropy(outputs, grid, ignore_index=IGNORE, reduction="none")
+        sums = cost.sum(dim=(1, 2))
+        return LossSums(
+            sums=sums,
+            counts=(grid != IGNORE).sum(dim=(1, 2)).float(),
+            parts={"class": sums.detach()},
+            count_offset=0.0,
+        )
+
+    @torch.no_grad()
+    def predictions(
+        self, outputs: Float32[Tensor, "b k h w"], size_hw: tuple[int, int]
+    ) -> list[SegmentationMap]:
+        """The likeliest class of every pixel of the view, and its probability."""
+        maps = []
+        for logits in outputs:  # one by one: at full size the logits of a batch are gigabytes
+            full = F.interpolate(logits[None], size=size_hw, mode="bilinear", align_corners=False)
+            best, class_map = full[0].max(dim=0)
+            # The softmax of the best alone, without the tensor of all the others.
+            probability = torch.exp(best - full[0].logsumexp(dim=0))
+            maps.append(
+                SegmentationMap(
+                    class_map=class_map.to(torch.uint8).cpu().numpy(),
+                    confidence=(probability * 255).to(torch.uint8).cpu().numpy(),
+                )
+            )
+        return maps
+
+    def metrics(
+        self, truths: pa.Table, predictions: pa.Table, classes: Sequence[str]
+    ) -> dict[str, float]:
+        """mIoU, pixel accuracy and IoU/<class>, 0..100; see `iou_figures`."""
+        return iou_figures(confusion(truths, predictions, len(classes)), classes)
+
+    def agreement(self, truths: pa.Table, labels: pa.Table) -> tuple[float, float]:
+        """Share of labelled pixels that are right, and of true ones that are labelled rightly."""
+        counts = confusion(truths, labels, self.num_classes)
+        right = float(np.trace(counts))
+        labelled, true = float(counts[:, :-1].sum()), float(counts.sum())
+        return (
+            right / labelled if labelled else float("nan"),
+            right / true if true else float("nan"),
+        )
