@@ -442,3 +442,15 @@ def test_a_folder_without_a_summary_has_no_report(world, capsys):
     line = refused(capsys, ["report", str(world / "images")], world)
     assert line.startswith("run: ")
     assert "summary.json" in line
+
+
+def test_a_report_on_a_damaged_summary(world, capsys):
+    Path("run").mkdir()
+    for text, said in (
+        ("{", "run/summary.json: must be readable JSON, got "),
+        ("[]", "run/summary.json: must be a JSON object, got []"),
+        ('{"sweep": [{}]}', "run/summary.json: sweep[0].alpha: must be a number, got None"),
+    ):
+        Path("run/summary.json").write_text(text)
+        assert refused(capsys, ["report", "run"], world).startswith(said)
+        assert refused(capsys, ["report", "run", "--dry-run"], world).startswith(said)

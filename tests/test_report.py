@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ray_st.config import UserError
 from ray_st.data.labels import Detections, Origin
 from ray_st.data.rows import FAILURE_ROW, pack
 from ray_st.report import wording, write_report
@@ -359,3 +360,87 @@ def test_rows_are_spread_over_the_file_and_found_again(run_folder: Path) -> None
     assert sorted(rows_of(path, [4, 1, 77])) == [1, 4]
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     assert spread_rows(path, 3) == []
+
+
+@pytest.mark.parametrize("junk", [b"", b"PAR1", b"no parquet at all" * 9])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "val.parquet",
+        "student/predictions.parquet",
+        "pseudo/labels.parquet",
+        "pseudo/failures.parquet",
+    ],
+)
+def test_a_damaged_parquet_file_is_left_out_and_named(
+    run_folder: Path, caplog: pytest.LogCaptureFixture, name: str, junk: bytes
+) -> None:
+    write_failures(run_folder / "pseudo", 2)
+    path = run_folder / name
+    if path.is_dir():
+        (path / "part-0.parquet").unlink()
+        path.rmdir()
+    path.write_bytes(junk)
+    _, page = render(run_folder)
+    assert "41.6" in page.text
+    # Three images in four columns, less what the file would have shown.
+    lost = {"val.parquet": 9, "student": 3, "pseudo": 3 if "labels" in name else 0}
+    assert len(page.all("img")) == 12 - lost[name.partition("/")[0]]
+    assert f"{path}: is damaged, left out of the report: " in caplog.text
+    assert "\n\n" not in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["a column gone", "a null", "boxes of three numbers"])
+def test_parquet_of_another_kind_is_left_out_and_named(
+    run_folder: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    path = run_folder / "student" / "predictions.parquet"
+    rows = pq.read_table(path).to_pylist()
+    for row in rows:
+        row["boxes_xyxy"] = row["boxes_xyxy"][:3] if "three" in damage else row["boxes_xyxy"]
+        row["uri"] = None if "null" in damage else row["uri"]
+    table = pa.Table.from_pylist(rows, schema=pq.read_schema(path))
+    pq.write_table(table.drop(["scores"]) if "gone" in damage else table, path)
+    _, page = render(run_folder)
+    assert len(page.all("img")) == 9
+    assert f"{path}: is damaged, left out of the report: " in caplog.text
+
+
+def test_damaged_lines_of_a_log_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    good = b'{"step": 1, "loss": 5}\n{"step": 2, "loss": 3}\n'
+    lines = [b"[1]", b'"step"', b"null", b"{", b"\xff\xfe\x00", b"", b'{"loss": 1}',
+             b'{"step": null}', b'{"step": "one"}', b'{"step": NaN}', b'{"step": Infinity}',
+             b"[" * 100_000]  # fmt: skip
+    path.write_bytes(good + b"\n".join(lines))
+    assert read_curve(path)["loss"].tolist() == [5, 3]
+    said = f"{path}: line 3 and {len(lines) - 1} more: no logged step, left out of the report"
+    assert [record.message for record in caplog.records] == [said]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sweep": {}}, "sweep: must be a list, got {}"),
+        ({"sweep": [3]}, "sweep[0]: must be an object, got 3"),
+        ({"sweep": [{"AP": 3}]}, "sweep[0].alpha: must be a number, got None"),
+        ({"sweep": [{"alpha": "x"}]}, "sweep[0].alpha: must be a number, got 'x'"),
+        ({"sweep": [{"alpha": 1}]}, "sweep[0].normalised: must be true or false, got None"),
+        ({"student": [1]}, "student: must be an object, got [1]"),
+        ({"pseudo": "x"}, "pseudo: must be an object, got 'x'"),
+        ({"seconds": 12}, "seconds: must be an object, got 12"),
+        ({"classes": {"a": 1}}, "classes: must be a list, got {'a': 1}"),
+    ],
+)
+def test_a_summary_of_another_shape_is_one_line(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    write_summary(tmp_path, **changes)
+    with pytest.raises(UserError) as caught:
+        write_report(tmp_path)
+    line = f"{tmp_path}/summary.json: {said}; remove the file and run its verb again"
+    assert str(caught.value) == line
+    write_summary(tmp_path, **dict.fromkeys(changes))  # null: not there
+    render(tmp_path)

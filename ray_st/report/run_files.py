@@ -1,7 +1,8 @@
 """Read a run folder into plain values; what is not there comes back empty.
 
 In: the folder that a verb leaves. Out: `RunFiles`, `LabelledImage`s chosen from LABEL_ROW Parquet,
-and `Failures`. Next: `wording.py`.
+and `Failures`. A damaged summary.json is refused; another damaged file is left out of the report,
+with a line in the log. Next: `wording.py`.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from ray_st.config import UserError
 from ray_st.data.labels import Labels
 from ray_st.data.rows import unpack
 from ray_st.report.palette import MODELS
@@ -25,6 +27,8 @@ from ray_st.report.palette import MODELS
 logger = logging.getLogger(__name__)
 
 CURVE_FIELDS = ("loss", "loss_human", "loss_pseudo", "mean_human", "mean_pseudo")
+
+T = TypeVar("T")
 
 Curve = dict[str, np.ndarray]
 """`step` and each of CURVE_FIELDS as float64 arrays of one length; NaN where nothing was logged."""
@@ -69,12 +73,37 @@ def read_run(out: Path) -> RunFiles:
         raise ValueError(f"out: must be the folder of a run, got {str(out)!r}: no such folder")
     path, recipe = out / "summary.json", out / "recipe.yaml"
     summary = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    require_shape(path, summary)
     folders = {model: stage_folder(out, summary, model) for model in MODELS}
     curves = {model: read_curve(folder / "metrics.jsonl") for model, folder in folders.items()}
     return RunFiles(
         summary=summary,
-        recipe_yaml=recipe.read_text("utf-8") if recipe.exists() else "",
+        recipe_yaml=recipe.read_text("utf-8", errors="replace") if recipe.exists() else "",
         curves={model: curve for model, curve in curves.items() if len(curve["step"])},
+    )
+
+
+def require_shape(path: Path, summary: Mapping[str, Any]) -> None:
+    """Refuse a summary whose parts are of another kind than a verb writes."""
+    objects = (*MODELS, "pseudo", "seconds", "findings", "versions")
+    for name, kind in {**dict.fromkeys(objects, dict), "classes": list, "sweep": list}.items():
+        part = summary.get(name)
+        if not isinstance(part, kind | None):
+            word = "a list" if kind is list else "an object"
+            raise _misshapen(path, name, word, part)
+    for index, trial in enumerate(summary.get("sweep") or []):
+        name = f"sweep[{index}]"
+        if not isinstance(trial, dict):
+            raise _misshapen(path, name, "an object", trial)
+        if number(trial.get("alpha")) is None:
+            raise _misshapen(path, f"{name}.alpha", "a number", trial.get("alpha"))
+        if not isinstance(trial.get("normalised"), bool):
+            raise _misshapen(path, f"{name}.normalised", "true or false", trial.get("normalised"))
+
+
+def _misshapen(path: Path, name: str, rule: str, got: object) -> UserError:
+    return UserError(
+        f"{path}: {name}: must be {rule}, got {got!r}; remove the file and run its verb again"
     )
 
 
@@ -88,14 +117,17 @@ def number(value: Any) -> float | None:
 def read_curve(path: Path) -> Curve:
     """Read a metrics.jsonl in step order; of a step logged twice (by a resumed run) the last."""
     records: dict[int, dict[str, Any]] = {}
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    for index, line in enumerate(lines):
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    bad = []
+    for index, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:  # a run cut off while writing
-            logger.warning("%s: line %d is not JSON, left out of the report", path, index + 1)
-            continue
-        records[int(record["step"])] = record
+            records[int(record["step"])] = record
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+            bad.append(index)  # of a run that was cut off while writing, the last
+    if bad:
+        lost = f"line {bad[0]}" if len(bad) == 1 else f"line {bad[0]} and {len(bad) - 1} more"
+        logger.warning("%s: %s: no logged step, left out of the report", path, lost)
     steps = sorted(records)
     curve = {"step": np.array(steps, np.float64)}
     for field in CURVE_FIELDS:
@@ -106,36 +138,57 @@ def read_curve(path: Path) -> Curve:
 
 def spread_rows(path: Path, count: int) -> list[LabelledImage]:
     """Choose `count` LABEL_ROWs evenly spread over a Parquet file or folder, always the same."""
-    if not path.exists():
-        return []
-    rows = pads.dataset(path, format="parquet")
-    total = rows.count_rows()
-    chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
-    return _images(rows.take(pa.array(chosen))) if total else []
+
+    def read(rows: pads.Dataset) -> list[LabelledImage]:
+        total = rows.count_rows()
+        chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
+        return _images(rows.take(pa.array(chosen))) if total else []
+
+    return _read(path, read, [])
 
 
 def rows_of(path: Path, image_ids: Sequence[int]) -> dict[int, LabelledImage]:
     """Find the LABEL_ROWs of the images named, by image id."""
-    if not path.exists():
-        return {}
     wanted = pads.field("image_id").isin(pa.array(image_ids, pa.int64()))
-    table = pads.dataset(path, format="parquet").to_table(filter=wanted)
-    return {image.image_id: image for image in _images(table)}
+
+    def read(rows: pads.Dataset) -> dict[int, LabelledImage]:
+        table = rows.to_table(filter=wanted)
+        return {image.image_id: image for image in _images(table)}
+
+    return _read(path, read, {})
 
 
 def read_failures(out: Path, summary: Mapping[str, Any], count: int) -> Failures:
     """Read the FAILURE_ROWs that labelling or measuring left, `count` of them by name."""
-    for stage in ("pseudo", "model"):
-        path = stage_folder(out, summary, stage) / "failures.parquet"
-        if path.exists():
-            rows = pads.dataset(path, format="parquet")
-            named = rows.head(count, columns=["uri", "stage", "reason"]).to_pylist()
-            first = [(PurePosixPath(r["uri"]).name, r["stage"], r["reason"]) for r in named]
-            return Failures(total=rows.count_rows(), first=first)
-    return Failures(total=0, first=[])
+
+    def read(rows: pads.Dataset) -> Failures:
+        named = rows.head(count, columns=["uri", "stage", "reason"]).to_pylist()
+        first = [(PurePosixPath(r["uri"]).name, r["stage"], r["reason"]) for r in named]
+        return Failures(total=rows.count_rows(), first=first)
+
+    folders = [stage_folder(out, summary, stage) for stage in ("pseudo", "model")]
+    paths = [folder / "failures.parquet" for folder in folders]
+    path = next((path for path in paths if path.exists()), paths[0])
+    return _read(path, read, Failures(total=0, first=[]))
+
+
+def _read(path: Path, read: Callable[[pads.Dataset], T], otherwise: T) -> T:
+    """What `read` makes of a Parquet file or folder; `otherwise` where it is absent or damaged."""
+    if not path.exists():
+        return otherwise
+    try:
+        return read(pads.dataset(path, format="parquet"))
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        logger.warning("%s: is damaged, left out of the report: %s", path, reason)
+        return otherwise
 
 
 def _images(table: pa.Table) -> list[LabelledImage]:
+    table = table.cast(LABEL_ROW)
+    nulls = [name for name in LABEL_ROW.names if table.column(name).null_count]
+    if nulls:
+        raise ValueError(f"{nulls[0]} must not be null")
     names = ("image_id", "uri", "height_px", "width_px")
     columns = [table.column(name).to_pylist() for name in names]
     return [

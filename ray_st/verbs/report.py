@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ray_st.config import UserError
 from ray_st.report import write_report
+from ray_st.report.run_files import require_shape
 from ray_st.selftraining.folder import SUMMARY, finished
 
 
@@ -32,10 +33,11 @@ POSITIONAL = "run"
 def run(config: ReportVerb, console: Console) -> None:
     """Write report.html from what the folder holds."""
     out = Path(config.run)
-    if finished(out) is None:
+    if (summary := finished(out)) is None:
         raise UserError(
             f"run: {out} holds no {SUMMARY}; pass the --out folder of a verb that has ended"
         )
+    require_shape(out / SUMMARY, summary)
     if config.dry_run:
         console.out(f"# dry run: {out} can be reported on; nothing was written", highlight=False)
         return
