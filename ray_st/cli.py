@@ -55,7 +55,7 @@ def _run(words: list[str]) -> int:
     for variable, value in _QUIET_RAY.items():
         os.environ.setdefault(variable, value)
     # Imported here: `ray-st --help` need not wait for torch and Ray.
-    from ray_st.flags import print_help, resolve
+    from ray_st.flags import print_help, resolve, with_flag
 
     verb: Any = import_module(f"ray_st.verbs.{name}")
     if "-h" in flags or "--help" in flags:
@@ -68,6 +68,8 @@ def _run(words: list[str]) -> int:
 
     from ray_st.verbs.verb import Recipe
 
+    if hasattr(verb, "POSITIONAL"):
+        flags = with_flag(verb.CONFIG, flags, verb.POSITIONAL)
     config = resolve(verb.CONFIG, _completed(verb, flags), recipe_schema=Recipe)
     verb.run(config, Console())
     out = getattr(config, "out", None)  # `report` writes into the folder of another
@@ -77,10 +79,7 @@ def _run(words: list[str]) -> int:
 
 
 def _completed(verb: Any, flags: list[str]) -> list[str]:
-    """Give a verb's one positional argument its flag, and the demo its recipe."""
-    positional = getattr(verb, "POSITIONAL", None)
-    if positional and flags and not flags[0].startswith("--"):
-        flags = [f"--{positional}", *flags]
+    """Give the demo its recipe."""
     recipe = getattr(verb, "DEFAULT_RECIPE", None)
     named = any(flag == "--config" or flag.startswith("--config=") for flag in flags)
     return ["--config", recipe, *flags] if recipe and not named else flags

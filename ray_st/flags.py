@@ -34,6 +34,27 @@ def resolve(schema: type[T], argv: Sequence[str], *, recipe_schema: type | None 
     return config
 
 
+def with_flag(schema: type, argv: Sequence[str], field: str) -> list[str]:
+    """Give the words that no flag takes the flag of `field`, wherever they stand."""
+    kinds = {"config": str, **paths(schema)}
+    flags: list[str] = []
+    loose: list[str] = []
+    is_free, kind = True, None  # whether a word here is nobody's value; the type of the last flag
+    for word in argv:
+        if word.startswith("--"):
+            flag, equals, _ = word.partition("=")
+            kind = kinds[_field(flag, kinds)[0]]
+            is_free = bool(equals)
+            flags.append(word)
+        elif is_free or (bool in members(kind) and not isinstance(scalar(word), bool)):
+            is_free = True
+            loose.append(word)
+        else:
+            is_free = not any(get_origin(each) is tuple for each in members(kind))
+            flags.append(word)
+    return [*flags, _flag(field), *loose] if loose else flags
+
+
 def parse_flags(schema: type, argv: Sequence[str]) -> dict[str, Any]:
     """Arguments -> dotted field name -> value of that field's type; the last flag wins."""
     kinds = {"config": str, **paths(schema)}

@@ -454,3 +454,38 @@ def test_a_report_on_a_damaged_summary(world, capsys):
         Path("run/summary.json").write_text(text)
         assert refused(capsys, ["report", "run"], world).startswith(said)
         assert refused(capsys, ["report", "run", "--dry-run"], world).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["DIR"],
+        ["--run", "DIR"],
+        ["DIR", "--dry-run"],
+        ["--dry-run", "DIR"],
+        ["--dry-run", "true", "DIR"],
+        ["--dry-run=true", "DIR"],
+        ["--no-dry-run", "DIR", "--dry-run"],
+        ["--dry-run", "--run=DIR"],
+    ],
+)
+def test_the_folder_of_a_report_may_stand_anywhere(world, capsys, words):
+    words = [word.replace("DIR", str(world / "pseudo")) for word in words]
+    dry_run = words if "dry" in " ".join(words) else [*words, "--dry-run"]
+    assert main(["report", *dry_run]) == 0
+    assert f"# dry run: {world}/pseudo can be reported on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dry-run", "nowhere"], "run: nowhere holds no summary.json; "),
+        (["--dry-run=nowhere"], "dry_run: must be true or false, got 'nowhere'"),
+        (["a", "b"], "--run: takes one value, got 2: 'a b'"),
+        (["a", "--dry-run", "b"], "--run: takes one value, got 2: 'a b'"),
+        (["--no-dry-run", "true", "a"], "--no-dry-run: takes no value, got 'true'"),
+        (["a", "--dryrun"], "--dryrun: unknown flag; did you mean --dry-run?"),
+    ],
+)
+def test_a_report_on_what_is_no_folder(world, capsys, words, said):
+    assert refused(capsys, ["report", *words], world).startswith(said)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_st.config import UserError, as_dict, from_dict, nearest, require
-from ray_st.flags import print_help, resolve
+from ray_st.flags import print_help, resolve, with_flag
 from ray_st.recipe import dump, find_recipe, load
 
 pytestmark = pytest.mark.pure
@@ -244,6 +244,26 @@ def test_refused_flag(argv: list[str], line: str) -> None:
 def test_word_without_a_flag() -> None:
     with pytest.raises(UserError, match=r"^'x': is not a flag; write --FIELD x$"):
         resolve(Verb, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "loose"),
+    [
+        ("x", "x"),
+        ("--dry-run x --limit 3 y", "x y"),
+        ("--limit 3 x", "x"),
+        ("--limit=3 x --dry-run", "x"),
+        ("--dry-run false x", "x"),
+        ("--sweep.alphas 1 2 x", ""),
+        ("--sweep.alphas=[1,2] x", "x"),
+        ("--limit -1", ""),
+        ("", ""),
+    ],
+)
+def test_words_that_no_flag_takes(words: str, loose: str) -> None:
+    argv, found = words.split(), loose.split()
+    rest = [word for word in argv if word not in found]
+    assert with_flag(Verb, argv, "images") == [*rest, *(["--images", *found] if found else [])]
 
 
 def test_missing_value_says_how_to_give_it() -> None:
