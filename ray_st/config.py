@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from ray_st.strict import converter, init_fields, section_of
@@ -41,11 +41,17 @@ def from_dict(schema: type[T], mapping: Mapping[str, Any], where: str = "") -> T
 
 
 def convert(
-    kind: Any, value: object, *, where: str = "", path: str = "", flags: bool = False
+    kind: Any,
+    value: object,
+    *,
+    where: str = "",
+    path: str = "",
+    flags: Collection[str] | None = None,
 ) -> Any:
     """Give a plain value its type; errors open with `where` (a file) and `path` (dotted name).
 
-    `flags`: a missing field may be given as a flag, and the error says so.
+    `flags`: dotted names that flags have set over the file, for those errors are not the file's;
+    unless None, a missing field may be given as a flag, and the error says so.
     """
     structure = converter().get_structure_hook(kind)  # a schema that cannot work is our own bug
     try:
@@ -85,7 +91,7 @@ def _under(path: str, kind: Any) -> dict[str, Any]:
 
 
 def _explained(
-    error: Exception, where: str, path: str, known: list[str], *, flags: bool
+    error: Exception, where: str, path: str, known: list[str], *, flags: Collection[str] | None
 ) -> UserError:
     """Choose one cause out of cattrs' groups: an unknown key first, for it explains the rest."""
     import cattrs
@@ -94,14 +100,15 @@ def _explained(
     unknown = [each for each in causes if isinstance(each[1], cattrs.ForbiddenExtraKeysError)]
     at, cause = (unknown or causes)[0]
     if isinstance(cause, UserError):
-        return cause
+        by_flag = str(cause).partition(":")[0] in (flags or ())
+        return cause if by_flag or not where else UserError(f"{where}: {cause}")
     if isinstance(cause, cattrs.ForbiddenExtraKeysError):
         at = ".".join(filter(None, (at, min(map(str, cause.extra_fields)))))
         near = nearest(at, known)
         text = f"unknown key; {f'did you mean {near}?' if near else 'remove it'}"
     elif isinstance(cause, KeyError) and hasattr(cause, "__notes__"):
         flag = f"pass --{at.replace('_', '-')} VALUE or set it in the recipe"
-        text = f"is missing; {flag if flags else 'add it'}"
+        text = f"is missing; {'add it' if flags is None else flag}"
     else:
         text = " ".join(str(cause).split()) or type(cause).__name__
     return UserError(": ".join(filter(None, (where, at, text))))

@@ -30,7 +30,7 @@ def resolve(schema: type[T], argv: Sequence[str], *, recipe_schema: type | None 
     values = _own(schema, read_yaml(path), recipe_schema, where) if path else {}
     for field, value in flags.items():
         _put(values, field, value, where)
-    config: T = convert(schema, values, where=where, flags=True)
+    config: T = convert(schema, values, where=where, flags=flags)
     return config
 
 

@@ -155,6 +155,10 @@ def test_dirt_that_cannot_be_meant(world, capsys, tmp_path, dirt, said):
             "train:\n  alpha: much\n",
             "recipe.yaml: train.alpha: must be a finite number, got 'much'",
         ),
+        (
+            "train:\n  alpha: -1\n",
+            "recipe.yaml: train.alpha: must be 0 or more, got -1.0",
+        ),
         ("train: [1]\n", "recipe.yaml: train: must be a section of fields, got [1]"),
         ("a: [\n", "recipe.yaml:2: is not valid YAML"),
         ("", "recipe.yaml: is empty; "),

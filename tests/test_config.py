@@ -291,6 +291,14 @@ def test_flags_override_the_recipe(tmp_path: Path) -> None:
     assert got == Verb(images="a", train=TrainConfig(alpha=0.0001, steps=8))
 
 
+def test_a_range_error_names_the_file_unless_a_flag_set_the_value(tmp_path: Path) -> None:
+    line = "train.alpha: must be at least 0, got -1.0; 0 turns it off"
+    assert refused_recipe(tmp_path, "train: {alpha: -1}", "--train.steps", "3") == f"x.yaml: {line}"
+    assert refused_recipe(tmp_path, "train: {alpha: 1}", "--train.alpha", "-1") == line
+    assert refused_recipe(tmp_path, "train: {alpha: -2}", "--train.alpha", "-1") == line
+    assert refused("--train.alpha", "-1") == line
+
+
 def test_sections_of_other_verbs_are_checked_and_dropped(tmp_path: Path) -> None:
     path = recipe(tmp_path, "images: a\nlabel: {threshold: 0.7}\n")
     assert resolve(Verb, ["--config", path], recipe_schema=Recipe) == Verb(images="a")
@@ -327,7 +335,7 @@ def test_sections_of_other_verbs_are_checked_and_dropped(tmp_path: Path) -> None
         ("sweep: {alphas: 3}", "x.yaml: sweep.alphas: must be a list, got 3"),
         ("sweep: {names: abc}", "x.yaml: sweep.names: must be a list, got 'abc'"),
         ("sweep: {alphas: [1, x]}", "x.yaml: sweep.alphas[1]: must be a finite number, got 'x'"),
-        ("train: {alpha: -1}", "train.alpha: must be at least 0, got -1.0; 0 turns it off"),
+        ("train: {alpha: -1}", "x.yaml: train.alpha: must be at least 0, got -1.0; 0 turns it off"),
         ("train: {steps: 13}", "x.yaml: train: thirteen"),
         ("", "x.yaml: is empty; a recipe is a mapping of sections, such as `train:`"),
         ("# only this\n", "x.yaml: is empty; a recipe is a mapping of sections, such as `train:`"),
