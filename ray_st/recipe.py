@@ -79,6 +79,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         value = None if node is None else loader.construct_document(node)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(
+            f"{path}: is nested too deeply, or refers to itself; write the values out"
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -96,7 +100,7 @@ def parse_list(text: str, where: str) -> list[Any]:
 
     try:
         value = yaml.load(text, Loader=yaml.BaseLoader)  # makes lists and text only
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{where}: must be a list such as [0.5, 1], got {text!r}") from error
     require(isinstance(value, list), where, "a list such as [0.5, 1]", text)
     return list(value)

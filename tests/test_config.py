@@ -228,6 +228,10 @@ def test_plain_fields_are_flags_too() -> None:
             ["--train.steps", "--dry-run"],
             "--train.steps: needs a value; write --train.steps VALUE",
         ),
+        (
+            ["--sweep.alphas", "[&a [*a]]"],
+            "--sweep.alphas: must be a list such as [0.5, 1], got '[&a [*a]]'",
+        ),
         (["--train.steps", "1", "2"], "--train.steps: takes one value, got 2: '1 2'"),
         (["--no-dry-run", "true"], "--no-dry-run: takes no value, got 'true'"),
         (["--train.alhpa", "2"], "--train.alhpa: unknown flag; did you mean --train.alpha?"),
@@ -343,6 +347,10 @@ def test_sections_of_other_verbs_are_checked_and_dropped(tmp_path: Path) -> None
         (
             "a: 1\nb: [",
             "x.yaml:2: is not valid YAML: expected the node content, but found '<stream end>'",
+        ),
+        *(
+            (text, "x.yaml: is nested too deeply, or refers to itself; write the values out")
+            for text in ("train: &a {b: *a}", "&a {a: *a}", "- &a [*a]", "a: " + "[" * 2000)
         ),
         ("a: 1\n---\nb: 1", "x.yaml:2: is not valid YAML: but found another document"),
         ("train:\n  alpha: 1\n  alpha: 2", "x.yaml:3: alpha: is set twice; keep one"),
