@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from ray_st.config import UserError, convert, nearest, paths
-from ray_st.recipe import find_recipe, parse_list, read_yaml, scalar
+from ray_st.recipe import at_home, find_recipe, parse_list, read_yaml, scalar
 from ray_st.strict import members, section_of
 
 T = TypeVar("T")
@@ -25,12 +25,12 @@ def resolve(schema: type[T], argv: Sequence[str], *, recipe_schema: type | None 
     """
     flags = parse_flags(schema, argv)
     name = flags.pop("config", None)
-    path = find_recipe(str(name)) if name is not None else None
+    path = find_recipe(at_home(name)) if name is not None else None
     where = str(path) if path else ""
     values = _own(schema, read_yaml(path), recipe_schema, where) if path else {}
     for field, value in flags.items():
         _put(values, field, value, where)
-    config: T = convert(schema, values, where=where, flags=flags)
+    config: T = convert(schema, at_home(values), where=where, flags=flags)
     return config
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ NUMBER = re.compile(
 )
 BOOLEAN = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
 NULL = re.compile(r"(null|Null|NULL|~|)$")
+HOME = re.compile(r"((?:\w+:)?)(~(?:/.*)?)$", re.DOTALL)
 FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "jobs" / "recipes")
 
 
@@ -62,6 +64,19 @@ def scalar(text: str) -> object:
     if NUMBER.match(text):
         return float(text.replace(".inf", "inf").replace(".nan", "nan"))
     return text.lower() == "true" if BOOLEAN.match(text) else text
+
+
+def at_home(value: Any) -> Any:
+    """Write out the home folder in `~/x` and `coco:~/x`, in every text of a nested value.
+
+    A shell does it for a word that begins so, but not behind `=` or a scheme, nor in a file.
+    """
+    if isinstance(value, Mapping):
+        return {key: at_home(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(at_home(each) for each in value)
+    found = HOME.match(value) if isinstance(value, str) else None
+    return found[1] + str(Path(found[2]).expanduser()) if found else value
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -295,6 +295,18 @@ def test_flags_override_the_recipe(tmp_path: Path) -> None:
     assert got == Verb(images="a", train=TrainConfig(alpha=0.0001, steps=8))
 
 
+def test_the_home_folder_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe(tmp_path, "train: {init: ~/model}\nsweep: {names: [~/b, c~/d, s3://~/e]}")
+    got = flags("--config=~/x.yaml", "--images=coco:~/a.json")
+    assert got.images == f"coco:{tmp_path}/a.json"
+    assert got.train.init == f"{tmp_path}/model"
+    assert got.sweep.names == (f"{tmp_path}/b", "c~/d", "s3://~/e")
+    assert flags("--images", "~").images == str(tmp_path)
+    assert flags("--images", "~nobody/x").images == "~nobody/x"
+    assert flags("--images", "x ~/y").images == "x ~/y"
+
+
 def test_a_range_error_names_the_file_unless_a_flag_set_the_value(tmp_path: Path) -> None:
     line = "train.alpha: must be at least 0, got -1.0; 0 turns it off"
     assert refused_recipe(tmp_path, "train: {alpha: -1}", "--train.steps", "3") == f"x.yaml: {line}"
