@@ -220,7 +220,8 @@ def test_missing_images_and_models(world, capsys):
         ("label", "--images", "check the path"),
         ("label", "--teacher", "teacher: nowhere holds no model.json; pass "),
         ("eval", "--model", "model: nowhere holds no model.json; pass "),
-        ("eval", "--images", "set data.images"),
+        ("eval", "--images", "; set images to their folder"),
+        ("train", "--data.images", "; set data.images to their folder"),
         ("train", "--init", "init: nowhere holds no model.json; pass "),
         (
             "train",

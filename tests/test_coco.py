@@ -142,8 +142,15 @@ def test_images_elsewhere_need_the_setting(tmp_path):
     uri = written(tmp_path)
     (tmp_path / "far").mkdir()
     (tmp_path / "a.jpg").rename(tmp_path / "far/a.jpg")
-    with pytest.raises(UserError, match=r"a\.jpg.*data\.images"):
-        open_labeled(uri)
+    for opened, move in (
+        (lambda: open_labeled(uri, images_field="data.images"), "set data.images to their folder"),
+        (lambda: open_labeled(uri), "move them there"),
+        (lambda: open_images(uri), "move them there"),
+    ):
+        with pytest.raises(
+            UserError, match=rf"got none of 1 tried there, such as 'a\.jpg'; {move}$"
+        ):
+            opened()
     labeled = open_labeled(uri, images=str(tmp_path / "far"))
     assert labeled.rows.column("uri").to_pylist() == [str(tmp_path / "far/a.jpg")]
 
@@ -152,6 +159,31 @@ def test_awkward_names(tmp_path):
     names = ["a#1.jpg", "b=c d.jpg", "100%.jpg", "é日.jpg"]
     uri = written(tmp_path, images=[image(i, name) for i, name in enumerate(names)])
     assert open_labeled(uri).rows.column("uri").to_pylist() == [str(tmp_path / n) for n in names]
+
+
+@pytest.mark.parametrize(
+    ("count", "gone", "said"),
+    [
+        (1, [], None),
+        (3, [0], "1 of 3 images tried are missing"),
+        (3, [0, 1], "2 of 3 images tried are missing"),
+        (100, [99], "1 of 8 images tried are missing"),
+        (100, range(50), "4 of 8 images tried are missing"),
+        (100, range(1, 14), None),  # not all are tried
+    ],
+)
+def test_a_few_missing_images_are_said_and_stop_nothing(tmp_path, caplog, count, gone, said):
+    uri = written(tmp_path, images=[image(i, f"{i:02}.jpg") for i in range(count)])
+    (tmp_path / "images").mkdir()  # where the fewest are missing the others are looked for
+    (tmp_path / "images" / "00.jpg").write_bytes(b"")
+    for i in gone:
+        (tmp_path / f"{i:02}.jpg").unlink()
+    uris = open_labeled(uri).rows.column("uri").to_pylist()
+    open_images(uri)
+    assert uris == [f"{tmp_path}/{i:02}.jpg" for i in range(count)]
+    first = next(iter(gone), None)
+    line = f"{uri}: {said} in {tmp_path}, such as '{first:02}.jpg'; an image that " if said else ""
+    assert [record.message[: len(line)] for record in caplog.records] == ([line] if said else [])
 
 
 def test_a_remote_file_gives_remote_images(tmp_path):

@@ -21,7 +21,7 @@ import pyarrow.dataset as pads
 
 from ray_st.config import UserError
 from ray_st.data.labels import Labels
-from ray_st.data.rows import unpack
+from ray_st.data.rows import kind_of, label_row, unpack
 from ray_st.report.palette import MODELS
 
 logger = logging.getLogger(__name__)
@@ -185,8 +185,14 @@ def _read(path: Path, read: Callable[[pads.Dataset], T], otherwise: T) -> T:
 
 
 def _images(table: pa.Table) -> list[LabelledImage]:
-    table = table.cast(LABEL_ROW)
-    nulls = [name for name in LABEL_ROW.names if table.column(name).null_count]
+    kind = kind_of(table.schema)
+    if kind is None:
+        raise ValueError("columns of no kind of labels")
+    schema = label_row(kind)
+    table = table.select(schema.names).cast(schema)
+    # A class map may lack its confidences, and an image its map.
+    required = [field.name for field in schema if field.type != pa.binary()]
+    nulls = [name for name in required if table.column(name).null_count]
     if nulls:
         raise ValueError(f"{nulls[0]} must not be null")
     names = ("image_id", "uri", "height_px", "width_px")

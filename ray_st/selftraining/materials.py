@@ -46,8 +46,10 @@ def open_human(data: DataConfig, kind: type[Labels]) -> tuple[LabeledSet, Labele
     for name in ("train", "val"):
         if not getattr(data, name):
             raise UserError(f"data.{name}: is missing; pass --data.{name} {_EXAMPLES[kind]}")
-    human = open_labeled(data.train, images=data.images)
-    val = open_labeled(data.val, images=data.images)
+    human, val = (
+        open_labeled(uri, images=data.images, images_field="data.images")
+        for uri in (data.train, data.val)
+    )
     for name, labeled in (("train", human), ("val", val)):
         require_kind(labeled, kind, f"data.{name}")
     if human.classes != val.classes:

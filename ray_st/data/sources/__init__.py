@@ -63,8 +63,13 @@ class DataConfig:
         require(self.split_seed >= 0, "data.split_seed", "0 or more", self.split_seed)
 
 
-def open_labeled(uri: str, *, images: str | None = None) -> LabeledSet:
-    """Read human labels. `images` is the folder of the images where they stand elsewhere."""
+def open_labeled(
+    uri: str, *, images: str | None = None, images_field: str | None = None
+) -> LabeledSet:
+    """Read human labels. `images` is the folder of the images where they stand elsewhere.
+
+    `images_field` is the field that holds it, as the user knows it; none where there is no such.
+    """
     scheme, path = _parsed(uri)
     if scheme is None:
         forms = ", ".join(f"{name}:PATH" for name in _READERS)
@@ -72,7 +77,8 @@ def open_labeled(uri: str, *, images: str | None = None) -> LabeledSet:
             f"labels are read from {forms} or a path ending in .json, got {uri!r}; "
             f"write coco:{uri} if this is a COCO file"
         )
-    labeled: LabeledSet = _READERS[scheme].read(path, images=images)
+    reader = _READERS[scheme]
+    labeled: LabeledSet = reader.read(path, images=images, images_field=images_field)
     return labeled
 
 

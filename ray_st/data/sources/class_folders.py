@@ -16,12 +16,12 @@ from ray_st.data.sources.folder import list_images
 from ray_st.data.sources.labeled import LabeledSet
 
 
-def read(uri: str, *, images: str | None = None) -> LabeledSet:
+def read(uri: str, *, images: str | None = None, images_field: str | None = None) -> LabeledSet:
     """Read the classes from the folders' names; sizes are not known before decoding (0 x 0)."""
     if images is not None:
         raise UserError(
-            f"images: must be left out where class folders hold the images ({uri}), got "
-            f"{images!r}; remove it"
+            f"{images_field or 'images'}: must be left out where class folders hold the images "
+            f"({uri}), got {images!r}; remove it"
         )
     root = storage.absolute(uri)
     found = list_images(root)

@@ -33,13 +33,13 @@ from ray_st.data.sources.labeled import LabeledSet
 _PLAIN = ["image_id", "uri", "height_px", "width_px", "origin"]  # what is no list
 
 
-def read(uri: str, *, images: str | None = None) -> LabeledSet:
+def read(uri: str, *, images: str | None = None, images_field: str | None = None) -> LabeledSet:
     """Read a COCO file; its images are looked for beside it, or in the folder `images`."""
     uri = storage.absolute(uri)
     document = _load(uri, ("images", "annotations", "categories"))
     class_of = _classes(uri, document["categories"])
     image_ids, names = image_list(uri, document["images"])
-    uris = image_uris(uri, names, images)
+    uris = image_uris(uri, names, images, images_field)
     sizes_hw = sizes_hw_of(uri, document["images"], uris)
     labels, findings = labels_of(
         uri, document["annotations"], image_ids=image_ids, sizes_hw=sizes_hw, class_of=class_of
@@ -56,11 +56,11 @@ def read(uri: str, *, images: str | None = None) -> LabeledSet:
     return LabeledSet(rows, tuple(by_id[i] for i in class_of), uri, findings)
 
 
-def read_images(uri: str, *, images: str | None = None) -> pa.Table:
+def read_images(uri: str) -> pa.Table:
     """Read only the image list of a COCO file, as IMAGE_ROWs with the file's ids."""
     uri = storage.absolute(uri)
     image_ids, names = image_list(uri, _load(uri, ("images",))["images"])
-    return image_rows(image_ids, image_uris(uri, names, images))
+    return image_rows(image_ids, image_uris(uri, names, None))
 
 
 def write_coco(path: Path | str, *, rows: pa.Table, classes: Sequence[str]) -> None:

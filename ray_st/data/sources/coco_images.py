@@ -6,15 +6,20 @@ Next: `coco_boxes.py`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.data.images import ImageError, read_size_hw
 
+logger = logging.getLogger(__name__)
+
 _HEADER_THREADS = 16  # reading headers is waiting, not computing
+_TRIED = 8  # images of a set; to ask for each of 100,000 in a bucket takes an hour
 
 
 def image_list(uri: str, images: list[dict[str, Any]]) -> tuple[list[int], list[str]]:
@@ -41,33 +46,62 @@ def require_unique(uri: str, what: str, values: Sequence[Any]) -> None:
         )
 
 
-def image_uris(uri: str, names: list[str], images: str | None) -> list[str]:
-    """Give each image's full path or URI; the folder is found by looking for the first one."""
+def image_uris(
+    uri: str, names: list[str], images: str | None, images_field: str | None = None
+) -> list[str]:
+    """Give each image's full path or URI; the folder is found by looking for a few of them.
+
+    `images_field` is what a user sets to name that folder, where there is such a field.
+    """
     beside = storage.folder_of(uri)
     stem = uri.rpartition("/")[2].split(".json")[0].removeprefix("instances_")
     folders = [beside, *(storage.join(beside, name) for name in ("images", "../images"))]
     folders.append(storage.join(beside, f"../{stem}"))
     if images is not None:
         folders = [storage.absolute(images)]
-    for folder in folders:
-        # The first image decides for all: asking for each of 100,000 in a bucket takes an hour.
-        if _exists(storage.join(folder, names[0])):
-            return [storage.join(folder, name) for name in names]
+    last = len(names) - 1
+    tried = [names[i] for i in sorted({i * last // (_TRIED - 1) for i in range(_TRIED)})]
+    folder, missing = _fewest_missing(folders, tried)
+    if len(missing) < len(tried):
+        if missing:
+            _warn_once(
+                f"{uri}: {len(missing)} of {len(tried)} images tried are missing in {folder}, "
+                f"such as {missing[0]!r}; an image that cannot be read is counted and left out"
+            )
+        return [storage.join(folder, name) for name in names]
+    move = f"set {images_field} to their folder" if images_field else "move them there"
     raise UserError(
-        f"{uri}: its images must stand in one of {', '.join(folders)}, got no {names[0]!r} there; "
-        "set data.images to their folder"
+        f"{uri}: its images must stand in one of {', '.join(folders)}, "
+        f"got none of {len(tried)} tried there, such as {tried[0]!r}; {move}"
     )
 
 
-def _exists(uri: str) -> bool:
+def _fewest_missing(folders: list[str], names: list[str]) -> tuple[str, list[str]]:
+    """The first folder that holds all, else the one that lacks the fewest, and which it lacks."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        found[folder] = _missing(folder, names)
+        if not found[folder]:
+            break
+    return min(found.items(), key=lambda each: len(each[1]))
+
+
+@cache  # a pool's file is read twice: for its images, and for the truth of them
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+def _missing(folder: str, names: list[str]) -> list[str]:
     try:
-        return storage.exists(uri)
+        with ThreadPoolExecutor(_HEADER_THREADS) as threads:
+            found = [*threads.map(storage.exists, [storage.join(folder, name) for name in names])]
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{uri}: images must be on a filesystem that can be read, got: {reason}; "
-            "check data.images and your access"
+            f"{folder}: images must be on a filesystem that can be read, got: {reason}; "
+            "check the address and your access"
         ) from error
+    return [name for name, is_there in zip(names, found, strict=True) if not is_there]
 
 
 def sizes_hw_of(uri: str, images: list[dict[str, Any]], uris: list[str]) -> list[tuple[int, int]]:

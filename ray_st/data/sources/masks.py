@@ -49,9 +49,9 @@ class _Set:
     maps_folder: str
 
 
-def read(uri: str, *, images: str | None = None) -> LabeledSet:
+def read(uri: str, *, images: str | None = None, images_field: str | None = None) -> LabeledSet:
     """Read a list of names; `images` is the folder of the images where they stand elsewhere."""
-    found = _open(uri, images)
+    found = _open(uri, images, images_field)
     classes, ignore = _classes(found)
     with ThreadPoolExecutor(_READERS) as pool:
         read_maps = [*pool.map(lambda name: _read_map(found, name), found.names)]
@@ -74,11 +74,11 @@ def read(uri: str, *, images: str | None = None) -> LabeledSet:
 
 def read_images(uri: str) -> pa.Table:
     """Only the images of a list, as IMAGE_ROWs."""
-    found = _open(uri, None)
+    found = _open(uri, None, None)
     return image_rows(range(len(found.images)), found.images)
 
 
-def _open(uri: str, images: str | None) -> _Set:
+def _open(uri: str, images: str | None, images_field: str | None) -> _Set:
     """Find the folders: the first layout that stands at or above the list."""
     path = storage.absolute(uri)
     names = _names(path)
@@ -92,7 +92,7 @@ def _open(uri: str, images: str | None) -> _Set:
                 return _Set(
                     uri=path,
                     names=names,
-                    images=_image_uris(path, image_folder, names),
+                    images=_image_uris(path, image_folder, names, images_field),
                     maps_folder=folders[1],
                 )
     pairs = " or ".join(f"{one}/ and {other}/" for one, other in _LAYOUTS)
@@ -116,7 +116,9 @@ def _names(path: str) -> tuple[str, ...]:
     return names
 
 
-def _image_uris(path: str, folder: str, names: Sequence[str]) -> tuple[str, ...]:
+def _image_uris(
+    path: str, folder: str, names: Sequence[str], images_field: str | None
+) -> tuple[str, ...]:
     file_of = {}
     for file in names_below(folder):
         stem, _, suffix = file.rpartition(".")
@@ -124,9 +126,10 @@ def _image_uris(path: str, folder: str, names: Sequence[str]) -> tuple[str, ...]
             file_of[stem] = file
     missing = [name for name in names if name not in file_of]
     if missing:
+        move = f"correct the list or set {images_field}" if images_field else "correct the list"
         raise UserError(
             f"{path}: images must stand in {folder}, got no {missing[0]!r} ({len(missing)} of "
-            f"{len(names)} missing); correct the list or set data.images"
+            f"{len(names)} missing); {move}"
         )
     return tuple(storage.join(folder, file_of[name]) for name in names)
 
