@@ -33,8 +33,9 @@ from ray_st.selftraining.stages import Learning, training_job
 from ray_st.tasks import make_task
 from ray_st.training.loop import fit
 from ray_st.training.loss_balance import LossBalance
-from ray_st.training.schedule import TrainConfig, make_optimizer
+from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
+from ray_st.training.trainable import make_optimizer
 
 SKIPPED_INTERVALS = 2
 TRAIN = TrainConfig(

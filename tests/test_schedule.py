@@ -1,16 +1,27 @@
-"""Settings of training: what is refused, the learning rate by hand, what decays."""
+"""Settings of training: what is refused, and the learning rate by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray_st.config import UserError
-from ray_st.training.schedule import TrainConfig, learning_rate, make_optimizer
+from ray_st.training.schedule import TrainConfig, learning_rate
 
 pytestmark = pytest.mark.pure
 
 CONFIG = TrainConfig(lr=0.1, steps=110, warmup_steps=10)
+SPINENET = TrainConfig(
+    lr=0.28,
+    schedule="step",
+    lr_drops=(217_610, 226_870),
+    warmup_steps=2000,
+    warmup_lr=0.0067,
+    steps=231_500,
+)
+B7 = TrainConfig(lr=0.32, warmup_steps=1000, warmup_lr=0.0032, steps=45_000)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +39,91 @@ CONFIG = TrainConfig(lr=0.1, steps=110, warmup_steps=10)
 )
 def test_learning_rate_by_hand(step, expected):
     assert learning_rate(step, CONFIG) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.0067),
+        (1000, 0.14335),  # half way between 0.0067 and 0.28
+        (1999, 0.27986335),  # 0.28 - 0.2733 / 2000
+        (2000, 0.28),
+        (217_609, 0.28),
+        (217_610, 0.028),
+        (226_869, 0.028),
+        (226_870, 0.0028),
+        (231_499, 0.0028),
+    ],
+)
+def test_learning_rate_of_spinenet(step, expected):
+    assert learning_rate(step, SPINENET) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.0032),
+        (500, 0.1616),  # half way between 0.0032 and 0.32
+        (999, 0.3196832),  # 0.32 - 0.3168 / 1000
+        (1000, 0.32),
+        (12_000, 0.16 * (1 + math.sqrt(0.5))),  # a quarter of the 44,000 steps after it
+        (23_000, 0.16),
+        (34_000, 0.16 * (1 - math.sqrt(0.5))),
+        (44_999, 0.32 * math.sin(math.pi / 88_000) ** 2),  # (1 + cos(pi - x)) / 2 = sin(x / 2)^2
+        (45_000, 0.0),
+    ],
+)
+def test_learning_rate_of_the_main_study(step, expected):
+    assert learning_rate(step, B7) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def test_a_warm_up_from_nothing():
+    config = TrainConfig(lr=0.2, warmup_lr=0.0, warmup_steps=4)
+    assert [learning_rate(step, config) for step in range(5)] == pytest.approx(
+        [0.0, 0.05, 0.1, 0.15, 0.2]
+    )
+
+
+def test_a_drop_at_the_end_of_the_warm_up():
+    config = TrainConfig(lr=0.2, warmup_steps=2, schedule="step", lr_drops=(2,), steps=3)
+    assert [learning_rate(step, config) for step in range(3)] == pytest.approx([0.002, 0.101, 0.02])
+
+
+def test_a_longer_or_shorter_run_keeps_its_shape():
+    assert CONFIG.lasting(40) == replace(CONFIG, steps=40)
+    assert B7.lasting(45_000) == B7
+    assert SPINENET.lasting(231_500) == SPINENET
+    assert SPINENET.lasting(463_000) == replace(
+        SPINENET, steps=463_000, lr_drops=(435_220, 453_740)
+    )
+    assert SPINENET.lasting(2_315) == replace(SPINENET, steps=2_315, lr_drops=(2_176, 2_268))
+
+
+def test_a_run_that_ends_within_the_warm_up_has_no_drops():
+    short = SPINENET.lasting(2000)
+    assert (short.steps, short.lr_drops) == (2000, ())
+    assert [learning_rate(step, short) for step in (0, 1999)] == [
+        learning_rate(step, SPINENET) for step in (0, 1999)
+    ]
+
+
+@given(
+    steps=st.integers(2, 400),
+    other=st.integers(1, 400),
+    warmup=st.integers(0, 50),
+    where=st.sets(st.floats(0, 1), min_size=1, max_size=4),
+)
+def test_any_length_can_be_had(steps, other, warmup, where):
+    first = max(1, warmup)
+    if first >= steps:
+        return
+    drops = tuple(sorted({first + int(share * (steps - 1 - first)) for share in where}))
+    config = TrainConfig(schedule="step", lr_drops=drops, steps=steps, warmup_steps=warmup)
+    moved = config.lasting(other)  # its own checks run
+    assert moved.steps == other
+    assert len(moved.lr_drops) <= len(drops)
+    assert min(learning_rate(step, moved) for step in range(other)) > 0
+    assert config.lasting(steps) == config
 
 
 def test_learning_rate_without_warmup_and_of_one_step():
@@ -54,7 +150,19 @@ def test_no_step_of_a_run_is_without_a_rate():
         ({"pseudo_batch_size": 0}, "train.pseudo_batch_size"),
         ({"mean_decay": 1.0}, "train.mean_decay"),
         ({"mean_decay": -0.1}, "train.mean_decay"),
+        ({"momentum": 1.0}, "train.momentum"),
+        ({"momentum": -0.1}, "train.momentum"),
         ({"lr": 0.0}, "train.lr"),
+        ({"warmup_lr": 0.01}, "train.warmup_lr"),  # no lower than lr
+        ({"warmup_lr": -0.01}, "train.warmup_lr"),
+        ({"warmup_lr": math.nan}, "train.warmup_lr"),
+        ({"lr_drops": (100,)}, "train.lr_drops"),  # with cosine
+        ({"lr_drops": (), "schedule": "step"}, "train.lr_drops"),
+        ({"lr_drops": (200, 100), "schedule": "step"}, "train.lr_drops"),
+        ({"lr_drops": (100, 100), "schedule": "step"}, "train.lr_drops"),
+        ({"lr_drops": (100, 500), "schedule": "step"}, "train.lr_drops"),  # the steps are 0..499
+        ({"lr_drops": (49,), "schedule": "step"}, "train.lr_drops"),  # in the warm-up
+        ({"lr_drops": (0,), "schedule": "step", "warmup_steps": 0}, "train.lr_drops"),
         ({"clip_norm": 0.0}, "train.clip_norm"),
         ({"warmup_steps": -1}, "train.warmup_steps"),
         ({"weight_decay": -1e-4}, "train.weight_decay"),
@@ -80,20 +188,3 @@ def test_as_many_pseudo_images_as_human_ones_unless_said():
     assert TrainConfig(batch_size=6).num_pseudo == 6
     assert TrainConfig(batch_size=6, pseudo_batch_size=2).num_pseudo == 2
     assert TrainConfig(batch_size=7, num_workers=0).num_pseudo == 7
-
-
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_weights_decay_and_biases_and_norms_do_not(name):
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2)
-    )
-    model[2].weight.requires_grad = False  # frozen: in no group
-    optimizer = make_optimizer(model, TrainConfig(optimizer=name, lr=0.5, weight_decay=0.25))
-    decayed, free = optimizer.param_groups
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.25, 0.0)
-    assert [id(p) for p in decayed["params"]] == [id(model[0].weight)]
-    expected = [model[0].bias, model[1].weight, model[1].bias, model[2].bias]
-    assert [id(p) for p in free["params"]] == [id(p) for p in expected]
-    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
-    assert type(optimizer) is {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]
-    assert name == "adamw" or decayed["momentum"] == 0.9

@@ -13,8 +13,9 @@ from ray_st.models.saved import ModelCard, save_model
 from ray_st.tasks import make_task
 from ray_st.tasks.task import Task
 from ray_st.training.loss_balance import LossBalance
-from ray_st.training.schedule import TrainConfig, make_optimizer
+from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState
+from ray_st.training.trainable import make_optimizer
 
 MODEL = ModelConfig(
     backbone="test_resnet", image_size_px=64, levels=(3, 4), channels=16, head_convs=1

@@ -91,7 +91,7 @@ class Loop:
 
     def _teacher(self) -> dict[str, Any]:
         steps = self.loop.teacher_steps or self.learning.train.steps
-        learning = replace(self.learning, train=replace(self.learning.train, steps=steps))
+        learning = replace(self.learning, train=self.learning.train.lasting(steps))
         return self._train("teacher", self._job(learning, None, None))
 
     def _label(self, teacher: SavedModel) -> tuple[dict[str, Any], pa.Table]:

@@ -71,7 +71,7 @@ def trials_of(config: SweepConfig) -> list[Trial]:
 def job_of(job: Job, trial: Trial, config: SweepConfig) -> Job:
     """The student's job with the trial's loss and length."""
     loss: Literal["normalised", "plain"] = "normalised" if trial.normalised else "plain"
-    train = replace(job.train, alpha=trial.alpha, loss=loss, steps=config.steps)
+    train = replace(job.train.lasting(config.steps), alpha=trial.alpha, loss=loss)
     return replace(job, train=train)
 
 

@@ -35,9 +35,10 @@ from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import LOG, finite, load_log, load_state, save_log, save_state
 from ray_st.training.evaluate import predict
 from ray_st.training.loss_balance import LossBalance
-from ray_st.training.schedule import TrainConfig, make_optimizer
+from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
 from ray_st.training.streams import Stream, paired_batches
+from ray_st.training.trainable import make_optimizer
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 

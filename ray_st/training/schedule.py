@@ -1,17 +1,13 @@
-"""How a student (or a teacher) is trained: the settings, the optimiser, the learning rate.
+"""How a student (or a teacher) is trained: the settings, and the learning rate of a step.
 
-In: numbers from a recipe. Out: `TrainConfig`, parameter groups, the learning rate of a step.
-Next: `step.py`.
+In: numbers from a recipe. Out: `TrainConfig`, `learning_rate`. Next: `trainable.py`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
-
-import torch
-from torch import nn
 
 from ray_st.config import require
 
@@ -33,11 +29,19 @@ class TrainConfig:
     mean_decay: float = 0.99
     """Decay of the moving averages mean_h and mean_p, a step, in [0, 1)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """sgd (momentum 0.9) as in the paper, or adamw for short runs from scratch."""
+    """sgd as in the paper, or adamw for short runs from scratch."""
+    momentum: float = 0.9
+    """Momentum of sgd, in [0, 1); adamw has its own."""
     lr: float = 0.01
-    """Peak learning rate, reached after the warm-up; then cosine to 0."""
+    """Peak learning rate, reached after the warm-up."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """After the warm-up: half a cosine to 0 at the last step, or a tenth at each of lr_drops."""
+    lr_drops: tuple[int, ...] = ()
+    """Steps from which the rate is a tenth of what it was, for schedule step."""
     warmup_steps: int = 50
-    """Steps of linear warm-up from a hundredth of the peak."""
+    """Steps of linear warm-up from warmup_lr to lr."""
+    warmup_lr: float | None = None
+    """Rate of the first step of the warm-up; by default a hundredth of lr."""
     weight_decay: float = 1e-4
     """Weight decay, on convolution weights only."""
     clip_norm: float = 10.0
@@ -63,8 +67,9 @@ class TrainConfig:
         for name in ("steps", "batch_size", "cpus_per_worker", "loaders", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         require(self.alpha >= 0, "train.alpha", "0 or more", self.alpha)
-        require(0 <= self.mean_decay < 1, "train.mean_decay", "in [0, 1)", self.mean_decay)
-        require(self.lr > 0, "train.lr", "above 0", self.lr)
+        for name in ("mean_decay", "momentum"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"train.{name}", "in [0, 1)", value)
         require(self.clip_norm > 0, "train.clip_norm", "above 0", self.clip_norm)
         require(
             self.checkpoint_every >= 1,
@@ -82,6 +87,42 @@ class TrainConfig:
                 f"a positive multiple of train.num_workers ({self.num_workers})",
                 size,
             )
+        self._check_rate()
+
+    def _check_rate(self) -> None:
+        require(self.lr > 0, "train.lr", "above 0", self.lr)
+        start, drops = self.warmup_lr, self.lr_drops
+        require(
+            start is None or 0 <= start < self.lr,
+            "train.warmup_lr",
+            f"from 0 to below train.lr ({self.lr})",
+            start,
+        )
+        is_step = self.schedule == "step"
+        require(
+            is_step == bool(drops),
+            "train.lr_drops",
+            f"{'one step or more' if is_step else 'empty'} for train.schedule {self.schedule}",
+            drops,
+        )
+        first, last = max(1, self.warmup_steps), self.steps - 1
+        require(
+            drops == tuple(sorted({*drops})) and all(first <= drop <= last for drop in drops),
+            "train.lr_drops",
+            f"rising, from the end of the warm-up to the last step ({first}..{last})",
+            drops,
+        )
+
+    def lasting(self, steps: int) -> TrainConfig:
+        """Give the same training with another number of steps, its drops moved in proportion.
+
+        A run that would end within its warm-up has no drops: its rate never gets that far.
+        """
+        first, last = max(1, self.warmup_steps), steps - 1
+        moved = {min(max(first, d * steps // self.steps), last) for d in self.lr_drops}
+        if moved and first <= last:
+            return replace(self, steps=steps, lr_drops=tuple(sorted(moved)))
+        return replace(self, steps=steps, lr_drops=(), schedule="cosine")
 
     @property
     def num_pseudo(self) -> int:
@@ -90,21 +131,12 @@ class TrainConfig:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rate of a step from 0: linear warm-up, then half a cosine to 0, as in the paper's code."""
-    if step < config.warmup_steps:
-        return config.lr * (0.01 + 0.99 * step / config.warmup_steps)
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Decay the weights of convolutions and linear layers; never biases and norms."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.lr)
+    """Rate of a step from 0: linear warm-up, then cosine or steps, as in the authors' code."""
+    warmup, peak = config.warmup_steps, config.lr
+    if step < warmup:
+        start = 0.01 * peak if config.warmup_lr is None else config.warmup_lr
+        return start + (peak - start) * step / warmup
+    if config.schedule == "step":
+        return float(peak * 0.1 ** sum(step >= drop for drop in config.lr_drops))
+    done = (step - warmup) / max(1, config.steps - warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
