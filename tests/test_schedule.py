@@ -163,6 +163,7 @@ def test_no_step_of_a_run_is_without_a_rate():
         ({"lr_drops": (100, 500), "schedule": "step"}, "train.lr_drops"),  # the steps are 0..499
         ({"lr_drops": (49,), "schedule": "step"}, "train.lr_drops"),  # in the warm-up
         ({"lr_drops": (0,), "schedule": "step", "warmup_steps": 0}, "train.lr_drops"),
+        ({"sync_batchnorm": True, "num_workers": 2}, "train.sync_batchnorm"),
         ({"clip_norm": 0.0}, "train.clip_norm"),
         ({"warmup_steps": -1}, "train.warmup_steps"),
         ({"weight_decay": -1e-4}, "train.weight_decay"),
@@ -188,3 +189,9 @@ def test_as_many_pseudo_images_as_human_ones_unless_said():
     assert TrainConfig(batch_size=6).num_pseudo == 6
     assert TrainConfig(batch_size=6, pseudo_batch_size=2).num_pseudo == 2
     assert TrainConfig(batch_size=7, num_workers=0).num_pseudo == 7
+
+
+def test_synchronised_batchnorm_is_refused_only_where_pytorch_has_none():
+    TrainConfig(sync_batchnorm=True, num_workers=2, use_gpu=True)
+    TrainConfig(sync_batchnorm=True, num_workers=1)
+    TrainConfig(sync_batchnorm=True, num_workers=0)

@@ -88,3 +88,21 @@ def test_a_step_is_no_longer_than_its_clipped_gradient():
     assert report.gradient_norm.item() > 1e-3  # before clipping
     moved = torch.linalg.vector_norm(weights(state) - before).item()
     assert moved == pytest.approx(0.5 * 1e-3, rel=1e-3)
+
+
+def test_bf16_is_for_the_model_only():
+    config = replace(CONFIG, precision="bf16", optimizer="sgd", warmup_steps=0)
+    half, full = tiny_state(config), tiny_state(config)
+    seen = []
+    half.model.fpn.register_forward_hook(lambda _, __, maps: seen.append(maps[0].dtype))
+    report = train_step(half, tiny_batch(), tiny_task(), config)
+    expected = train_step(full, tiny_batch(), tiny_task(), replace(config, precision="fp32"))
+    assert seen == [torch.bfloat16]
+    loss = report.loss
+    assert {loss.total.dtype, loss.losses.dtype, loss.balance.totals.dtype} == {torch.float32}
+    assert loss.losses.tolist() == pytest.approx(expected.loss.losses.tolist(), rel=2**-8)
+    assert not loss.losses.equal(expected.loss.losses)  # it was another arithmetic
+    assert report.gradient_norm.item() == pytest.approx(expected.gradient_norm.item(), rel=0.02)
+    for parameter in half.model.parameters():
+        assert parameter.dtype == parameter.grad.dtype == torch.float32
+        assert parameter.grad.isfinite().all()

@@ -38,7 +38,7 @@ from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
 from ray_st.training.streams import Stream, paired_batches
-from ray_st.training.trainable import make_optimizer
+from ray_st.training.trainable import compiled, make_optimizer, with_synchronised_norms
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 
@@ -114,6 +114,7 @@ def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
     if job.init is not None:
         model.load_state_dict(safetensors.torch.load(ray.get(job.init).weights))
     device = ray.train.torch.get_device()
+    model = with_synchronised_norms(model, job.train)
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     balance = LossBalance.start(
         alpha=job.train.alpha,
@@ -122,6 +123,7 @@ def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
         device=device,
     )
     wrapped = ray.train.torch.prepare_model(model, move_to_device=False)
+    wrapped = compiled(wrapped, job.train)
     optimizer = make_optimizer(model, job.train)
     state = TrainState(model=wrapped, optimizer=optimizer, balance=balance, step=0)
     log: list[dict[str, Any]] = []

@@ -46,6 +46,13 @@ class TrainConfig:
     """Weight decay, on convolution weights only."""
     clip_norm: float = 10.0
     """Largest global norm of the gradient."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the model computes in; bf16 by autocast. Weights and losses stay fp32."""
+    sync_batchnorm: bool = False
+    """BatchNorm statistics over all GPUs and not over each one's images; needs use_gpu, and with
+    one worker changes nothing."""
+    compile: bool = False
+    """Train through torch.compile: minutes at the start, needs a C++ compiler on every node."""
     seed: int = 0
     """Seed of initial weights, image order and views."""
     num_workers: int = 1
@@ -88,6 +95,13 @@ class TrainConfig:
                 size,
             )
         self._check_rate()
+        require(
+            not self.sync_batchnorm or self.use_gpu or self.num_workers <= 1,
+            "train.sync_batchnorm",
+            "false for several workers without train.use_gpu",
+            self.sync_batchnorm,
+            "PyTorch synchronises BatchNorm between GPUs only",
+        )
 
     def _check_rate(self) -> None:
         require(self.lr > 0, "train.lr", "above 0", self.lr)

@@ -23,7 +23,7 @@ from ray_st.training.schedule import TrainConfig, learning_rate
 class TrainState:
     """All that a step changes."""
 
-    model: nn.Module  # perhaps wrapped by DDP
+    model: nn.Module  # perhaps wrapped by DDP, perhaps compiled
     optimizer: torch.optim.Optimizer
     balance: LossBalance
     step: int  # steps done
@@ -66,7 +66,10 @@ def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig)
         group["lr"] = lr
     size_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
     targets = task.targets(batch.labels, size_hw, batch.pixels.device)
-    sums = task.loss_sums(state.model(batch.pixels), targets)
+    # Autocast around the model only: its outputs are float32, and so are the losses.
+    with torch.autocast(batch.pixels.device.type, torch.bfloat16, config.precision == "bf16"):
+        outputs = state.model(batch.pixels)
+    sums = task.loss_sums(outputs, targets)
     loss = balanced_loss(sums, batch.origins, batch.is_valid, state.balance)
     state.optimizer.zero_grad(set_to_none=True)
     loss.to_differentiate.backward()  # type: ignore[no-untyped-call]

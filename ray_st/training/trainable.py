@@ -1,11 +1,15 @@
-"""From a built model to one that can be trained: what moves its weights.
+"""From a built model to one that can be trained: what moves its weights, and how it computes.
 
-In: a model and a `TrainConfig`. Out: an optimiser. Next: `step.py`.
+In: a model and a `TrainConfig`. Out: an optimiser; the model with synchronised BatchNorms; what a
+step runs, compiled. Next: `step.py`.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from ray_st.training.schedule import TrainConfig
@@ -22,3 +26,24 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def with_synchronised_norms(model: nn.Module, config: TrainConfig) -> nn.Module:
+    """Make every BatchNorm one over all workers, where that is asked for and means something.
+
+    Parameters, buffers and their names stay, so that a checkpoint fits either form.
+    """
+    if not config.sync_batchnorm or config.num_workers <= 1:
+        return model
+    # timm's own: PyTorch's would lose the activation that timm keeps inside its BatchNorms.
+    converted: nn.Module = convert_sync_batchnorm(model)
+    return converted
+
+
+def compiled(model: nn.Module, config: TrainConfig) -> nn.Module:
+    """Compile what a step runs, where that is asked for.
+
+    The result shares its parameters with `model`, which stays as it is: saved under its own names,
+    and evaluated without being compiled again for every other batch size.
+    """
+    return cast(nn.Module, torch.compile(model)) if config.compile else model
