@@ -125,6 +125,7 @@ class TrainConfig:
             "train.lr_drops",
             f"rising, from the end of the warm-up to the last step ({first}..{last})",
             drops,
+            "move them when you change train.steps",
         )
 
     def lasting(self, steps: int) -> TrainConfig:
