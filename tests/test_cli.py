@@ -494,3 +494,10 @@ def test_the_folder_of_a_report_may_stand_anywhere(world, capsys, words):
 )
 def test_a_report_on_what_is_no_folder(world, capsys, words, said):
     assert refused(capsys, ["report", *words], world).startswith(said)
+
+
+def test_a_demo_of_more_digits_than_there_are(world, capsys):
+    words = ["demo", "--digits.labeled-digits", "100000"]
+    line = refused(capsys, words, world)
+    assert line.startswith("digits.labeled_digits: must be at most ")
+    assert line.endswith(" of these classes, got 100000")

@@ -10,7 +10,7 @@ from ray_st.data import boxes
 from ray_st.data.images import decode, fetch
 from ray_st.data.rows import unpack
 from ray_st.data.sources import open_images, open_labeled
-from ray_st.data.sources.digits import DigitsConfig, _split_digits, write_digits
+from ray_st.data.sources.digits import DigitsConfig, split_digits, write_digits
 
 pytestmark = pytest.mark.pure
 
@@ -76,10 +76,10 @@ def test_boxes_frame_the_digits(tmp_path):
 
 
 def test_no_digit_stands_in_two_splits():
-    parts = [{cell.tobytes() for cell in cells} for cells, _ in _split_digits(DigitsConfig())]
+    parts = [{cell.tobytes() for cell in cells} for cells, _ in split_digits(DigitsConfig())]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert len(parts[a] & parts[b]) <= 1  # the source itself holds few equal scans
-    cells, class_ids = _split_digits(DigitsConfig())[0]
+    cells, class_ids = split_digits(DigitsConfig())[0]
     assert len(cells) == 150
     assert np.bincount(class_ids).tolist() == [15] * 10
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ray_st.data.sources import DataConfig
-from ray_st.data.sources.digits import DigitsConfig, write_digits
+from ray_st.data.sources.digits import DigitsConfig, split_digits, write_digits
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.stages import Learning
@@ -34,7 +34,9 @@ DEFAULT_RECIPE = "demo"
 
 def run(config: DemoVerb, console: Console) -> None:
     """Write the scenes, then run the loop on them."""
-    Learning.of(config)  # refuses a model that cannot be built, before scenes are written
+    # What they refuse is refused here, before scenes are written.
+    Learning.of(config)
+    split_digits(config.digits)
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:

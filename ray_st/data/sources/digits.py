@@ -90,7 +90,7 @@ class DigitsConfig:
 def write_digits(out: Path, config: DigitsConfig) -> None:
     """Write `out/images/{train,val,pool}/*.jpg` and `out/instances_{train,val,pool}.json`."""
     counts = (config.labeled_scenes, config.val_scenes, config.pool_scenes)
-    parts = _split_digits(config)
+    parts = split_digits(config)
     for number, (split, count) in enumerate(zip(_SPLITS, counts, strict=True)):
         folder = out / "images" / split
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,8 +117,11 @@ def write_digits(out: Path, config: DigitsConfig) -> None:
 _Digits = tuple[np.ndarray, np.ndarray]  # ink (n, 8, 8) 0..1, class ids (n,)
 
 
-def _split_digits(config: DigitsConfig) -> tuple[_Digits, _Digits, _Digits]:
-    """Deal the digits out to train, val and pool, so that each has all classes alike."""
+def split_digits(config: DigitsConfig) -> tuple[_Digits, _Digits, _Digits]:
+    """Deal the digits out to train, val and pool, so that each has all classes alike.
+
+    Raises UserError for more labelled digits than there are to share.
+    """
     source = load_digits()
     drawn = np.random.default_rng(config.seed).permutation(len(source.target))
     ranked: list[tuple[int, int, int]] = []  # rank within its class, class id, index
