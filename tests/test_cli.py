@@ -423,8 +423,8 @@ def test_what_is_finished_is_printed_without_a_cluster(world, capsys, monkeypatc
     if verb == "demo":
         words += ["--digits.labeled-scenes", "1", "--digits.val-scenes", "1"]
         words += ["--digits.pool-scenes", "1"]
-    recipe = dry(capsys, words, world).rpartition("# dry run: ")[0]
-    folder.claim(Path("done"), recipe)
+    printed = dry(capsys, words, world).splitlines(keepends=True)
+    folder.claim(Path("done"), "".join(line for line in printed if not line.startswith("# ")))
     folder.write_summary(Path("done"), {"figures": ["AP", "AP50"], **FINISHED[verb]})
     # Nothing listens there: to look for a cluster would be refused.
     assert main([*words, "--address", "ray://127.0.0.1:1"]) == 0
@@ -501,3 +501,15 @@ def test_a_demo_of_more_digits_than_there_are(world, capsys):
     line = refused(capsys, words, world)
     assert line.startswith("digits.labeled_digits: must be at most ")
     assert line.endswith(" of these classes, got 100000")
+
+
+@pytest.mark.parametrize("verb", ["run", "train", "sweep"])
+def test_to_measure_on_what_was_trained_on_is_warned_of(world, capsys, tmp_path, verb):
+    said = "# warning: 3 of the 3 images of data.val are in data.train too: "
+    printed = dry(capsys, command(verb, world), world).splitlines()
+    assert [line[: len(said)] for line in printed if "warning" in line][:1] == [said]
+    (tmp_path / "val").mkdir()
+    for i in range(3):
+        Image.new("RGB", (40, 30)).save(tmp_path / "val" / f"{i}.jpg")
+    apart = ["--data.val", write_coco(tmp_path / "val" / "val.json")]
+    assert "warning" not in dry(capsys, [*command(verb, world), *apart], world)

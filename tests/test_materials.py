@@ -109,6 +109,29 @@ def test_a_pool_with_labels_has_a_truth_where_its_classes_are_ours(data, tmp_pat
         assert ids(materials.pool_truth) == [50, 51, 52]
 
 
+@pytest.mark.parametrize(
+    ("val", "pool", "said"),
+    [
+        ("val", None, []),
+        ("train", None, ["5 of the 5 images of data.val are in data.train too"]),
+        ("val", "val", ["2 of the 2 images of data.val are in the pool too"]),
+        ("val", "folder of val", ["2 of the 2 images of data.val are in the pool too"]),
+    ],
+)
+def test_what_is_measured_on_must_be_new(data, val, pool, said):
+    uris = {**data, "folder of val": data["val"].removeprefix("coco:").rpartition("/")[0]}
+    config = DataConfig(train=data["train"], val=uris[val], unlabeled=uris.get(pool))
+    assert [line.partition(":")[0] for line in open_materials(config).warnings] == said
+
+
+def test_measuring_on_a_set_of_which_some_are_labelled(data):
+    config = DataConfig(train=data["train"], val=data["train"], labeled_images=2)
+    assert [line.partition(":")[0] for line in open_materials(config).warnings] == [
+        "2 of the 5 images of data.val are in data.train too",
+        "3 of the 5 images of data.val are in the pool too",
+    ]
+
+
 @pytest.mark.parametrize("missing", ["train", "val"])
 def test_a_set_that_is_not_named(data, missing):
     del data[missing]

@@ -37,6 +37,19 @@ class Materials:
         """What was mended in each set, and how often."""
         return {"train": dict(self.human.findings), "val": dict(self.val.findings)}
 
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the figures promise more than they can; a line each."""
+        measured, found = self.val.rows["uri"], []
+        for name, rows in (("data.train", self.human.rows), ("the pool", self.pool)):
+            both = 0 if rows is None else pc.sum(pc.is_in(measured, rows["uri"])).as_py()
+            if both:
+                found.append(
+                    f"{both} of the {len(measured)} images of data.val are in {name} too: "
+                    "the figures say nothing of new images; name other images in data.val"
+                )
+        return found
+
 
 def open_human(data: DataConfig, kind: type[Labels]) -> tuple[LabeledSet, LabeledSet]:
     """Human labels to train on (all that `data.train` names), and those to validate on.

@@ -70,7 +70,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
         )
         return loop.run(**resources())
 
-    if (summary := complete(config, console, plan, work)) is not None:
+    if (summary := complete(config, console, plan, work, materials.warnings)) is not None:
         print_models(summary, console)
         page = write_report(Path(config.out))
         console.print(f"report     {page}", highlight=False, soft_wrap=True)

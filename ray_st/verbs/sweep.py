@@ -69,7 +69,7 @@ def run(config: SweepVerb, console: Console) -> None:
             facts={"findings": materials.findings},
         )
 
-    if (summary := complete(config, console, plan, work)) is not None:
+    if (summary := complete(config, console, plan, work, materials.warnings)) is not None:
         for row in summary["sweep"]:
             loss = "normalised" if row["normalised"] else "plain"
             console.print(

@@ -79,7 +79,7 @@ def run(config: TrainVerb, console: Console) -> None:
             extra = {"findings": materials.findings}
             return train_stage(job, out, counters["train"], extra)
 
-    if (summary := complete(config, console, plan, work)) is not None:
+    if (summary := complete(config, console, plan, work, materials.warnings)) is not None:
         metrics = summary[role_of(has_pseudo=pseudo is not None)]
         result = headline(metrics, summary["figures"])
         console.print(f"train      {result}{unread(summary)}", highlight=False)

@@ -6,7 +6,7 @@ In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,11 @@ def recipe_of(config: Verb) -> dict[str, Any]:
 
 
 def complete(
-    config: Verb, console: Console, plan: str, work: Callable[[Path], dict[str, Any]]
+    config: Verb,
+    console: Console,
+    plan: str,
+    work: Callable[[Path], dict[str, Any]],
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Do a verb's work in its folder, on a cluster; returns the summary.
 
@@ -86,10 +90,14 @@ def complete(
     folder.check(out, recipe)
     if config.dry_run:
         console.out(recipe, highlight=False, end="")  # `out` breaks no long line
+        for warning in warnings:
+            console.out(f"# warning: {warning}", highlight=False)
         console.out(f"# dry run: {plan}; nothing was started", highlight=False)
         return None
     if (summary := folder.finished(out)) is not None:
         return summary
     folder.claim(out, recipe)
+    for warning in warnings:
+        console.out(f"{'warning':<11}{warning}", highlight=False)
     with connected(config.address):
         return work(out)
