@@ -226,12 +226,12 @@ def test_missing_images_and_models(world, capsys):
         (
             "train",
             "--pseudo",
-            "pseudo: nowhere holds no finished labelling ",
+            "pseudo: nowhere holds no finished labelling; pass the --out folder ",
         ),
         (
             "sweep",
             "--pseudo",
-            "pseudo: nowhere holds no finished labelling ",
+            "pseudo: nowhere holds no finished labelling; pass the --out folder ",
         ),
         ("run", "--data.unlabeled", "check the path"),
         ("report", "--run", "run: nowhere holds no summary.json; pass "),
@@ -513,3 +513,19 @@ def test_to_measure_on_what_was_trained_on_is_warned_of(world, capsys, tmp_path,
         Image.new("RGB", (40, 30)).save(tmp_path / "val" / f"{i}.jpg")
     apart = ["--data.val", write_coco(tmp_path / "val" / "val.json")]
     assert "warning" not in dry(capsys, [*command(verb, world), *apart], world)
+
+
+def test_the_folder_of_a_whole_run_for_a_model(world, capsys):
+    save_tiny(Path("run/teacher"))
+    for verb, field in (("label", "teacher"), ("eval", "model"), ("train", "init")):
+        line = refused(capsys, [*command(verb, world), f"--{field}", "run"], world)
+        said = f"{field}: run holds a whole run; pass one of its models: run/teacher"
+        assert line == said
+    save_tiny(Path("run/student"))
+    line = refused(capsys, [*command("label", world), "--teacher", "run/"], world)
+    assert line.endswith("models: run/teacher or run/student")
+    dry(capsys, [*command("label", world), "--teacher", "run/student"], world)
+    Path("run/pseudo").mkdir()
+    Path("run/pseudo/summary.json").write_text("{}")
+    line = refused(capsys, [*command("train", world), "--pseudo", "run"], world)
+    assert line == "pseudo: run holds no finished labelling; pass run/pseudo"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_st.config import UserError
+from ray_st.models.saved import CARD
 from ray_st.training.checkpoints import finite
 
 RECIPE, SUMMARY, SCENES = "recipe.yaml", "summary.json", "data"
@@ -68,6 +69,14 @@ def finished(out: Path) -> dict[str, Any] | None:
             f"{path}: must be a JSON object, got {summary!r}; remove it and run its verb again"
         )
     return summary
+
+
+def require_one_model(path: str, what: str) -> None:
+    """Refuse the folder of a whole run where one of its models is wanted; `what` is the flag."""
+    held = [name for name in ("teacher", "student") if (Path(path) / name / CARD).is_file()]
+    if held and not (Path(path) / CARD).is_file():
+        models = " or ".join(str(Path(path) / name) for name in held)
+        raise UserError(f"{what}: {path} holds a whole run; pass one of its models: {models}")
 
 
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:

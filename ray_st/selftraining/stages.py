@@ -26,7 +26,7 @@ from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models import ModelConfig, build
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import Counter
-from ray_st.selftraining.folder import SUMMARY, finished, write_summary
+from ray_st.selftraining.folder import SUMMARY, finished, require_one_model, write_summary
 from ray_st.tasks import TaskName, make_task
 from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import load_log
@@ -179,10 +179,9 @@ def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> pa.Table:
     out = Path(uri)
     summary = finished(out)
     if summary is None or "teacher_sha256" not in summary:
-        raise UserError(
-            f"pseudo: {uri} holds no finished labelling (no {SUMMARY}); "
-            "pass the --out folder of `ray-st label`"
-        )
+        inside = out / "pseudo"  # of a whole run
+        right = inside if (inside / SUMMARY).is_file() else "the --out folder of `ray-st label`"
+        raise UserError(f"pseudo: {uri} holds no finished labelling; pass {right}")
     if tuple(summary["classes"]) != human.classes:
         raise UserError(
             f"pseudo: {uri} was labelled with classes {summary['classes']}, "
@@ -236,6 +235,7 @@ def read_init(
     """The model to start from, if any, checked against the recipe."""
     if uri is None:
         return None
+    require_one_model(uri, "init")
     saved = read_model(uri, "init")
     require_classes(saved, classes, what="init", data=data)
     if saved.card.model != learning.model:

@@ -22,7 +22,7 @@ from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import shown
-from ray_st.selftraining.folder import write_summary
+from ray_st.selftraining.folder import require_one_model, write_summary
 from ray_st.selftraining.loop import headline
 from ray_st.selftraining.materials import require_kind
 from ray_st.tasks import make_task
@@ -51,6 +51,7 @@ CONFIG = EvalVerb
 
 def run(config: EvalVerb, console: Console) -> None:
     """Predict on every image, and compare."""
+    require_one_model(config.model, "model")
     saved = read_model(config.model, "model")
     saved.load()  # a model that cannot be built is refused here, not in a worker
     truth = open_labeled(config.data, images=config.images, images_field="images")

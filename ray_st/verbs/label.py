@@ -19,6 +19,7 @@ from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import read_model
 from ray_st.progress import shown
+from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.stages import label_stage, labelled
 from ray_st.verbs.verb import Verb, complete
 
@@ -42,6 +43,7 @@ CONFIG = LabelVerb
 
 def run(config: LabelVerb, console: Console) -> None:
     """Label every image once."""
+    require_one_model(config.teacher, "teacher")
     saved = read_model(config.teacher, "teacher")
     saved.load()  # a model that cannot be built is refused here, not in a worker
     images = open_images(config.images)
