@@ -141,7 +141,8 @@ def test_two_workers_and_a_resumed_one_see_the_same_global_batches(human: Labele
         batch_size=4,
         size_px=64,
         augment=AugmentConfig(),
-        seed=3,
+        order_seed=3,
+        view_seed=3,
         loaders=2,
     )
     alone = global_batches(stream, 1, 0, 40)  # 160 images: three blocks, 13 epochs of 12 images
@@ -161,7 +162,8 @@ def test_a_pair_is_a_human_and_a_pseudo_half(human: LabeledSet, pool: LabeledSet
             batch_size=size,
             size_px=64,
             augment=AugmentConfig(),
-            seed=0,
+            order_seed=0,
+            view_seed=0,
             loaders=1,
         )
         for rows, origin, size in ((human.rows, Origin.HUMAN, 2), (pool.rows, Origin.PSEUDO, 6))
@@ -171,6 +173,25 @@ def test_a_pair_is_a_human_and_a_pseudo_half(human: LabeledSet, pool: LabeledSet
     assert [batch.origins.tolist() for batch in batches] == [[0, 0, 1, 1, 1, 1, 1, 1]] * 3
     assert batches[0].pixels.shape == (8, 3, 64, 64)
     assert batches[0].pixels.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_two_view_seeds_show_the_same_images_differently(human: LabeledSet) -> None:
+    first = Stream(
+        rows=ray.put(human.rows),
+        num_images=human.rows.num_rows,
+        origin=Origin.HUMAN,
+        batch_size=4,
+        size_px=64,
+        augment=AugmentConfig(scale_jitter=(0.5, 2.0)),
+        order_seed=0,
+        view_seed=0,
+        loaders=1,
+    )
+    pairs = paired_batches(first, replace(first, view_seed=1), 0, 5, Share(worker=0, num_workers=1))
+    for batch in pairs:
+        one, other = batch.image_ids.view(2, 4)
+        assert one.equal(other)
+        assert all((a != b).any() for a, b in zip(*batch.pixels.split(4), strict=True))
 
 
 def test_validation_shares_cover_the_set_once(val: LabeledSet) -> None:

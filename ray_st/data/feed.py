@@ -53,7 +53,8 @@ class TrainingBlocks:
     batch_size: int  # images a step, over all workers
     size_px: int
     augment: AugmentConfig
-    seed: int
+    order_seed: int
+    view_seed: int
     share: Share
     first_step: int
     last_step: int
@@ -76,9 +77,9 @@ class TrainingBlocks:
             worker=self.share.worker,
             num_workers=self.share.num_workers,
         ).ravel()
-        indices, epochs = images_at(positions, num_images=self.num_images, seed=self.seed)
+        indices, epochs = images_at(positions, num_images=self.num_images, seed=self.order_seed)
         rows = ray.get(self.rows).take(pa.array(indices))
-        return augmented_views(rows, epochs.tolist(), self.size_px, self.augment, self.seed)
+        return augmented_views(rows, epochs.tolist(), self.size_px, self.augment, self.view_seed)
 
 
 @dataclass(frozen=True, kw_only=True)

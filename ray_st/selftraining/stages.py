@@ -69,6 +69,7 @@ def training_job(
     train = learning.train
 
     def stream(rows: pa.Table, origin: Origin, batch_size: int) -> Stream:
+        seed = 2 * train.seed + int(origin)  # the two streams never share an order
         return Stream(
             rows=ray.put(rows.combine_chunks()),
             num_images=rows.num_rows,
@@ -76,7 +77,8 @@ def training_job(
             batch_size=batch_size,
             size_px=learning.model.image_size_px,
             augment=learning.augment,
-            seed=2 * train.seed + int(origin),  # the two streams never share an order
+            order_seed=seed,
+            view_seed=seed,
             loaders=train.loaders,
         )
 

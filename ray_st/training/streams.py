@@ -29,7 +29,8 @@ class Stream:
     batch_size: int  # images a step, over all workers
     size_px: int
     augment: AugmentConfig
-    seed: int
+    order_seed: int  # decides which images a step holds
+    view_seed: int  # decides how each is shown
     loaders: int  # most loading tasks at once, a worker
 
     def batches(self, first_step: int, last_step: int, share: Share) -> Iterator[Batch]:
@@ -40,7 +41,8 @@ class Stream:
             batch_size=self.batch_size,
             size_px=self.size_px,
             augment=self.augment,
-            seed=self.seed,
+            order_seed=self.order_seed,
+            view_seed=self.view_seed,
             share=share,
             first_step=first_step,
             last_step=last_step,
