@@ -1,10 +1,14 @@
+import colorsys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ray_st.config import UserError
 from ray_st.data.augment import AugmentConfig, view
+from ray_st.data.augment.colour import JITTER_PROBABILITY, jittered
 from ray_st.data.images import PAD_RGB
 from ray_st.data.labels import Detections
 
@@ -74,6 +78,69 @@ def test_an_image_without_boxes_has_a_view():
     assert len(labels) == 0
 
 
+def test_without_colours_nothing_more_is_drawn():
+    pixels, used, expected = np.zeros((40, 60, 3), np.uint8), rng(3), rng(3)
+    view(pixels, Detections.of(), 32, used, AugmentConfig(scale_jitter=(2, 2)))
+    expected.random()  # flip
+    expected.uniform(2, 2)  # scale
+    expected.integers(0, 43 - 32 + 1)  # 40 x 60 at 64: 43 x 64
+    expected.integers(0, 64 - 32 + 1)
+    assert used.bit_generator.state == expected.bit_generator.state
+
+
+def test_colours_change_neither_place_nor_padding():
+    pixels = rng(1).integers(0, 256, (30, 50, 3), np.uint8)
+    labels = Detections.of([[10, 5, 40, 25]], [0])
+    jitter = {"scale_jitter": (0.5, 2.0)}
+    for seed in range(20):
+        plain, boxes = view(pixels, labels, 48, rng(seed), AugmentConfig(**jitter))
+        config = AugmentConfig(**jitter, colour_jitter=1.0, grey_probability=0.2)
+        shown, same = view(pixels, labels, 48, rng(seed), config)
+        np.testing.assert_array_equal(same.boxes_xyxy, boxes.boxes_xyxy)
+        padding = (plain == PAD_RGB).all(axis=2)
+        assert (shown[padding] == PAD_RGB).all()
+        again, _ = view(pixels, labels, 48, rng(seed), config)
+        np.testing.assert_array_equal(shown, again)
+
+
+def test_grey_is_the_picture_without_its_colours():
+    pixels = rng(1).integers(0, 256, (32, 32, 3), np.uint8)
+    config = AugmentConfig(flip_probability=0, scale_jitter=(1, 1), grey_probability=1)
+    shown, _ = view(pixels, Detections.of(), 32, rng(), config)
+    grey = np.array(Image.fromarray(pixels).convert("L"))
+    np.testing.assert_array_equal(shown, grey[..., None].repeat(3, axis=2))
+
+
+def test_jitter_leaves_one_image_in_five():
+    pixels = rng(1).integers(0, 256, (8, 8, 3), np.uint8)
+    changed = [bool((jittered(pixels, 1.0, rng(seed)) != pixels).any()) for seed in range(300)]
+    assert np.mean(changed) == pytest.approx(JITTER_PROBABILITY, abs=0.06)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_jitter_turns_hues_by_a_fifth_of_the_circle_at_most(strength):
+    red = np.full((4, 4, 3), (200, 30, 30), np.uint8)
+    turns = []
+    for seed in range(200):
+        hue, saturation, _ = colorsys.rgb_to_hsv(*jittered(red, strength, rng(seed))[0, 0] / 255)
+        if saturation > 0.2:  # the hue of a near grey says nothing
+            turns.append((hue + 0.5) % 1 - 0.5)
+    assert 0.1 * strength < max(turns) < 0.2 * strength + 0.02
+    assert -0.2 * strength - 0.02 < min(turns) < -0.1 * strength
+
+
+def test_grey_pixels_stay_grey_but_not_as_bright():
+    grey = np.full((4, 4, 3), 120, np.uint8)
+    brightness = set()
+    for seed in range(100):
+        shown = jittered(grey, 0.5, rng(seed))
+        assert (shown == shown[..., :1]).all()
+        brightness.add(int(shown[0, 0, 0]))
+    assert min(brightness) >= 120 * 0.6 - 1
+    assert max(brightness) <= 120 * 1.4 + 1
+    assert len(brightness) > 30
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     height=st.integers(1, 120),
@@ -110,6 +177,9 @@ def test_boxes_stay_in_the_view_and_the_seed_decides(height, width, size_px, low
         ("scale_jitter", (0, 1)),
         ("scale_jitter", (1, float("inf"))),
         ("scale_jitter", (1,)),
+        ("colour_jitter", -0.1),
+        ("colour_jitter", float("nan")),
+        ("grey_probability", 1.01),
     ],
 )
 def test_wrong_settings_name_their_field(field, value):

@@ -2,7 +2,7 @@
 
 In: a URI or compressed bytes. Out: RGB uint8 pixels of shape (h, w, 3), and how they were `Placed`.
 A bad image is an `ImageError`, which becomes a FAILURE_ROW.
-Next: `augment/geometry.py`.
+Next: `augment/colour.py`.
 """
 
 from __future__ import annotations

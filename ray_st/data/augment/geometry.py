@@ -1,4 +1,4 @@
-"""Augment-S1 of "Rethinking Pre-training and Self-training": flip and scale jitter.
+"""Augment-S1 of "Rethinking Pre-training and Self-training": flip and scale jitter; then colours.
 
 In: pixels of any size and their labels in source pixels. Out: a square view and its labels in view
 pixels. Next: `sources/folder.py`.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ray_st.config import require
+from ray_st.data.augment.colour import greyed, jittered
 from ray_st.data.images import pad, resize
 from ray_st.data.labels import Labels
 from ray_st.data.placed import Placed
@@ -25,6 +26,12 @@ class AugmentConfig:
 
     scale_jitter: tuple[float, float] = (0.8, 1.2)
     """Smallest and largest long side of an image, as a multiple of the view's side."""
+
+    colour_jitter: float = 0.0
+    """Strength, 0..1, of random brightness, contrast, saturation and hue; SimCLR's is 1."""
+
+    grey_probability: float = 0.0
+    """Chance that a view loses its colours, 0..1; SimCLR's is 0.2."""
 
     def __post_init__(self) -> None:
         require(
@@ -42,6 +49,9 @@ class AugmentConfig:
             self.scale_jitter,
             "0.8 and 1.2 are the paper's Augment-S1",
         )
+        for name in ("colour_jitter", "grey_probability"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"augment.{name}", "from 0 to 1", value, "0 leaves colours be")
 
 
 def view(
@@ -66,6 +76,11 @@ def view(
     top = int(rng.integers(0, max(0, resized.shape[0] - size_px) + 1))
     left = int(rng.integers(0, max(0, resized.shape[1] - size_px) + 1))
     shown = resized[top : top + size_px, left : left + size_px]
+    # Of what is seen, not of padding; and drawn last, so that they move no crop.
+    if config.colour_jitter > 0:
+        shown = jittered(shown, config.colour_jitter, rng)
+    if config.grey_probability > 0:
+        shown = greyed(shown, config.grey_probability, rng)
     cropped = replace(placed, offset_xy=(float(-left), float(-top)))
     shown_hw = (shown.shape[0], shown.shape[1])
     return pad(shown, size_px), labels.in_view(cropped, shown_hw, size_px)
