@@ -93,7 +93,11 @@ def plain_rate(labeled: LabeledSet) -> float:
     """Samples a second of the plain loop."""
     torch.set_num_threads(TRAIN.cpus_per_worker)
     torch.manual_seed(0)
-    model = build(MODEL, len(labeled.classes)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = (
+        build(MODEL, "detection", len(labeled.classes))
+        .to(memory_format=torch.channels_last)
+        .train()
+    )  # type: ignore[call-overload]
     task = make_task("detection", MODEL, len(labeled.classes))
     balance = LossBalance.start(alpha=1.0, normalised=True, decay=0.99)
     optimizer = make_optimizer(model, TRAIN)

@@ -35,7 +35,7 @@ def scenes(folder: Path, count: int) -> LabeledSet:
 def random_model(classes: tuple[str, ...]) -> SavedModel:
     """A detector with random weights, whose class bias makes some hundred candidates an image."""
     torch.manual_seed(0)
-    model = build(MODEL, len(classes))
+    model = build(MODEL, "detection", len(classes))
     for name, parameter in model.named_parameters():
         if name.endswith("bias") and parameter.shape == (9 * len(classes),):
             torch.nn.init.constant_(parameter, -2.9)  # sigmoid: just above the floor of 0.05

@@ -144,7 +144,7 @@ def test_batch_of_one_through_the_model_trains_every_parameter():
     config = ModelConfig(
         backbone="resnet10t", image_size_px=64, levels=(3, 4), channels=16, head_convs=1
     )
-    model = build(config, NUM_CLASSES)
+    model = build(config, "detection", NUM_CLASSES)
     outputs = model(torch.randint(0, 256, (1, 3, 97, 131), dtype=torch.uint8))
     for labels in ([Detections.of()], [random_labels(3, 0)]):
         model.zero_grad()

@@ -1,10 +1,10 @@
 """Pixels to outputs: shapes, initialisation, what is shared and what is not."""
 
 import math
-import re
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import nn
 
 from ray_st.config import UserError
@@ -19,9 +19,9 @@ torch.set_num_threads(1)
 SMALL = {"backbone": "resnet10t", "channels": 16, "head_convs": 2, "image_size_px": 128}
 
 
-def small_model(levels=(3, 4), num_classes=5, **changes):
+def small_model(levels=(3, 4), num_classes=5, *, task="detection", **changes):
     torch.manual_seed(0)
-    return build(ModelConfig(**{**SMALL, "levels": levels, **changes}), num_classes)
+    return build(ModelConfig(**{**SMALL, "levels": levels, **changes}), task, num_classes)
 
 
 def pixels(*shape):
@@ -45,7 +45,7 @@ def test_outputs_have_nine_anchors_at_every_place_of_every_level(levels, size_hw
 def test_logits_stand_in_the_order_row_column_shape():
     model = small_model((3, 3)).eval()
     nn.init.normal_(model.classes.predict.weight, 0.0, 1.0)
-    maps = model.fpn(model.backbone((pixels(1, 3, 64, 96).float() - model.mean) / model.std))
+    maps = model.pyramid(model.features(pixels(1, 3, 64, 96)))
     x = maps[0]
     for conv, norm in zip(model.classes.convs, model.classes.norms[0], strict=True):
         x = norm(conv(x)).relu()
@@ -88,7 +88,10 @@ def test_head_shares_convolutions_over_levels_but_not_batchnorm():
     assert head(five) - head(three) == 2 * 2 * 2 * per_norm  # levels, towers, convolutions
 
 
-@pytest.mark.parametrize("backbone", ["resnet10t", "mobilenetv3_small_100", "lcnet_050"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["resnet10t", "resnet50", "mobilenetv3_small_100", "lcnet_050", "tf_efficientnet_b0"],
+)
 @pytest.mark.parametrize("levels", [(3, 4), (3, 6)])
 def test_gradient_flows_to_every_parameter(backbone, levels):
     model = small_model(levels, backbone=backbone)
@@ -145,9 +148,11 @@ def test_backbone_ends_after_the_last_tap():
     assert size((3, 4)) < size((3, 5)) == size((3, 7))
 
 
-def test_unknown_backbone_names_the_nearest():
-    with pytest.raises(UserError, match=r"model\.backbone.*'resnt18'.*resnet18"):
-        small_model(backbone="resnt18")
+@pytest.mark.parametrize("wrong", ["resnt18", "spinnet49"])
+def test_unknown_backbone_names_the_nearest(wrong):
+    right = {"resnt18": "resnet18", "spinnet49": "spinenet49"}[wrong]
+    with pytest.raises(UserError, match=rf"model\.backbone.*'{wrong}'.*{right}"):
+        small_model(backbone=wrong)
 
 
 def test_backbone_without_the_stride_says_which_it_has():
@@ -155,17 +160,92 @@ def test_backbone_without_the_stride_says_which_it_has():
         small_model((2, 4), backbone="vit_tiny_patch16_224")
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("levels", (4, 3)),
-        ("levels", (1, 3)),
-        ("image_size_px", 64),
-        ("channels", 0),
-        ("head_convs", -1),
-        ("anchor_scale", 0.0),
-    ],
-)
-def test_config_names_the_field_that_is_wrong(field, value):
-    with pytest.raises(UserError, match=rf"^model\.{field}: .*got {re.escape(str(value))}"):
-        ModelConfig(**{field: value})
+@pytest.mark.parametrize("backbone", ["ghostnet_050", "densenet121"])
+def test_backbone_without_stochastic_depth_says_so(backbone):
+    with pytest.raises(UserError, match=rf"^model\.drop_path: must be 0 with '{backbone}'"):
+        small_model(backbone=backbone, drop_path=0.2)
+
+
+def test_stochastic_depth_of_a_timm_backbone_grows_to_the_rate():
+    model = small_model((3, 5), drop_path=0.2)
+    rates = [each.drop_prob for each in model.modules() if isinstance(each, DropPath)]
+    assert rates == sorted(rates)
+    assert rates[-1] == pytest.approx(0.2)
+
+
+SPINENET = {"backbone": "spinenet49s", "pyramid": "none", "levels": (3, 7)}
+NASFPN = {"pyramid": "nasfpn", "levels": (3, 7), "pyramid_repeats": 2}
+
+
+@pytest.mark.parametrize("changes", [SPINENET, NASFPN])
+@pytest.mark.parametrize("size_hw", [(128, 128), (97, 150)])
+def test_every_pyramid_gives_the_head_its_five_levels(changes, size_hw):
+    outputs = small_model(**changes).eval()(pixels(1, 3, *size_hw))
+    assert outputs.feature_sizes == tuple(
+        tuple(math.ceil(side / 2**level) for side in size_hw) for level in range(3, 8)
+    )
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation", "classification"])
+@pytest.mark.parametrize("changes", [SPINENET, NASFPN, {**NASFPN, "levels": (2, 6)}])
+def test_gradient_flows_through_every_pyramid_and_task(task, changes):
+    model = small_model(task=task, **changes, drop_path=0.1)
+    outputs = model(pixels(2, 3, 128, 128))
+    tensors = [outputs] if isinstance(outputs, torch.Tensor) else [*vars(outputs).values()][:2]
+    sum(x.square().sum() for x in tensors).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_head_width_of_its_own():
+    model = small_model(channels=16, head_channels=24)
+    for tower in (model.classes, model.boxes):
+        assert [tuple(conv.weight.shape) for conv in tower.convs] == [
+            (24, 16, 3, 3),
+            (24, 24, 3, 3),
+        ]
+        assert tower.predict.weight.shape[1] == 24
+    segmenter = small_model(task="segmentation", channels=16, head_channels=24)
+    assert segmenter.predict.weight.shape == (5, 24, 1, 1)
+
+
+def test_activation_is_the_heads_and_the_pyramids_but_not_the_backbones():
+    model = small_model(**NASFPN, activation="swish")
+    silu = {name for name, each in model.named_modules() if isinstance(each, nn.SiLU)}
+    relu = {name for name, each in model.named_modules() if isinstance(each, nn.ReLU)}
+    assert {name.split(".")[0] for name in silu} == {"pyramid", "classes", "boxes"}
+    assert {name.split(".")[0] for name in relu} == {"backbone"}
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation", "classification"])
+def test_normalisation_constants_are_part_of_the_weights(task):
+    model = small_model(task=task)
+    assert model.state_dict()["mean"].shape == model.state_dict()["std"].shape == (1, 3, 1, 1)
+    views = pixels(2, 3, 64, 64)
+    shown = []
+    model.backbone.register_forward_pre_hook(lambda _, args: shown.append(args[0]))
+    model.eval()(views)
+    for channel, mean, std in ((0, 0.485, 0.229), (1, 0.456, 0.224), (2, 0.406, 0.225)):
+        expected = (views[:, channel] / 255 - mean) / std
+        torch.testing.assert_close(shown[0][:, channel], expected, atol=1e-5, rtol=1e-5)
+
+
+def norms(model):
+    found = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    mine = {name: m for name, m in found.items() if not name.startswith("backbone.network")}
+    return mine, {name: m for name, m in found.items() if name not in mine}
+
+
+def test_batchnorm_is_set_in_what_we_build_and_its_momentum_everywhere():
+    plain = norms(small_model(backbone="tf_efficientnet_b0"))
+    both = norms(small_model(backbone="tf_efficientnet_b0", norm_eps=1e-4, norm_momentum=0.003))
+    assert {(m.eps, m.momentum) for m in plain[0].values()} == {(1e-5, 0.1)}
+    assert {m.eps for m in plain[1].values()} == {m.eps for m in both[1].values()} == {1e-3}
+    assert {(m.eps, m.momentum) for m in both[0].values()} == {(1e-4, 0.003)}
+    assert {m.momentum for m in both[1].values()} == {0.003}
+    ours, foreign = norms(small_model(**SPINENET, norm_eps=1e-4))
+    assert ({m.eps for m in ours.values()}, foreign) == ({1e-4}, {})
+
+
+def test_unknown_task():
+    with pytest.raises(UserError, match=r"^task: must be one of .*'detection'.*got 'pose'"):
+        small_model(task="pose")

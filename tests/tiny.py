@@ -25,7 +25,7 @@ CLASSES = ("cat", "dog")
 
 def tiny_model(*, seed: int = 0, num_classes: int = 2) -> nn.Module:
     torch.manual_seed(seed)
-    model = build(MODEL, num_classes)
+    model = build(MODEL, "detection", num_classes)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

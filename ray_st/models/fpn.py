@@ -1,6 +1,6 @@
 """The feature pyramid: backbone maps in, one map of equal width a level out.
 
-Source: paper.md 5.5, the authors' fpn.py, but with symmetric padding. Next: `retinanet.py`.
+Source: paper.md 5.5, the authors' fpn.py, but with symmetric padding. Next: `nasfpn.py`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from ray_st.models.layers import at_size
 
 
 class FPN(nn.Module):
@@ -34,9 +36,8 @@ class FPN(nn.Module):
         """Maps (b, in_channels[i], h_i, w_i), fine to coarse -> maps (b, channels, h_l, w_l)."""
         merged = [lateral(tap) for lateral, tap in zip(self.laterals, taps, strict=True)]
         for i in range(len(merged) - 2, -1, -1):
-            # To the finer map's own size: with odd sizes a plain doubling is one too large.
-            size = merged[i].shape[-2:]
-            merged[i] = merged[i] + F.interpolate(merged[i + 1], size=size, mode="nearest")
+            height, width = merged[i].shape[-2:]
+            merged[i] = merged[i] + at_size(merged[i + 1], (height, width))
         levels = [smooth(x) for smooth, x in zip(self.smooths, merged, strict=True)]
         for i, extra in enumerate(self.extras):
             levels.append(extra(levels[-1] if i == 0 else F.relu(levels[-1])))

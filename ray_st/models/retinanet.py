@@ -1,6 +1,6 @@
 """RetinaNet: raw pixels in, class logits and box codes of every anchor out.
 
-Source: paper.md 5.1, the authors' heads.py. Next: `ray_st/tasks/task.py`.
+Source: paper.md 5.1, the authors' heads.py. Next: `segmenter.py`.
 """
 
 from __future__ import annotations
@@ -8,19 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
-from ray_st.models.backbone import Backbone
-from ray_st.models.fpn import FPN
+from ray_st.models.layers import activation, normal
+from ray_st.models.trunk import PixelModel, make_pyramid
+
+if TYPE_CHECKING:
+    from ray_st.models import ModelConfig
 
 ANCHORS_PER_LOCATION = 9  # 3 scales x 3 ratios; `ray_st/tasks/anchors.py` says which
 _PRIOR_LOGIT = -math.log(99)  # every class starts at probability 0.01
-_MEAN_RGB = (123.675, 116.28, 103.53)  # ImageNet's, on 0..255
-_STD_RGB = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,35 +37,20 @@ class Outputs:
     feature_sizes: tuple[tuple[int, int], ...]  # height and width of each level's map
 
 
-class RetinaNet(nn.Module):
-    """Backbone, pyramid and head; normalises the pixels itself."""
+class RetinaNet(PixelModel):
+    """Backbone, pyramid and head."""
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        *,
-        backbone: str,
-        num_classes: int,
-        levels: tuple[int, int],
-        channels: int,
-        head_convs: int,
-    ) -> None:
-        super().__init__()
-        num_levels = levels[1] - levels[0] + 1
-        self.register_buffer("mean", torch.tensor(_MEAN_RGB).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD_RGB).view(1, 3, 1, 1), persistent=False)
-        self.backbone = Backbone(backbone, levels)
-        self.fpn = FPN(self.backbone.channels, channels, num_levels)
-        self.classes = _Tower(channels, head_convs, num_levels, num_classes)
-        self.boxes = _Tower(channels, head_convs, num_levels, 4)
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__(config)
+        self.pyramid = make_pyramid(config, self.backbone.channels)
+        self.classes = _Tower(config, num_classes)
+        self.boxes = _Tower(config, 4)
         assert self.classes.predict.bias is not None
         nn.init.constant_(self.classes.predict.bias, _PRIOR_LOGIT)
 
     def forward(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Outputs:
         """RGB 0..255 of any size, best channels last -> outputs in float32, autocast or not."""
-        maps = self.fpn(self.backbone((pixels.float() - self.mean) / self.std))
+        maps = self.pyramid(self.features(pixels))
         return Outputs(
             class_logits=self.classes(maps),
             box_codes=self.boxes(maps),
@@ -77,20 +63,22 @@ class _Tower(nn.Module):
 
     predict: nn.Conv2d
 
-    def __init__(self, channels: int, num_convs: int, num_levels: int, num_values: int) -> None:
+    def __init__(self, config: ModelConfig, num_values: int) -> None:
         super().__init__()
         self.num_values = num_values
-        self.convs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs)
-        )
+        num_levels = config.levels[1] - config.levels[0] + 1
+        width = config.head_channels or config.channels
+        fans = [config.channels, *[width] * config.head_convs]
+        self.convs = nn.ModuleList(nn.Conv2d(fan_in, width, 3, padding=1) for fan_in in fans[:-1])
         self.norms = nn.ModuleList(
-            nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(num_convs))
-            for _ in range(num_levels)
+            nn.ModuleList(nn.BatchNorm2d(width) for _ in self.convs) for _ in range(num_levels)
         )
-        self.predict = nn.Conv2d(channels, ANCHORS_PER_LOCATION * num_values, 3, padding=1)
+        self.act = activation(config.activation)
+        self.predict = nn.Conv2d(fans[-1], ANCHORS_PER_LOCATION * num_values, 3, padding=1)
         for conv in self.convs:
-            _normal(conv, std=0.01)
-        _normal(self.predict, std=1e-5)
+            assert isinstance(conv, nn.Conv2d)
+            normal(conv, std=0.01)
+        normal(self.predict, std=1e-5)
 
     def forward(self, maps: Sequence[Tensor]) -> Float32[Tensor, "b a v"]:
         return torch.cat([self._level(x, i) for i, x in enumerate(maps)], dim=1).float()
@@ -99,14 +87,7 @@ class _Tower(nn.Module):
         level_norms = self.norms[level]
         assert isinstance(level_norms, nn.ModuleList)
         for conv, norm in zip(self.convs, level_norms, strict=True):
-            x = F.relu(norm(conv(x)), inplace=True)
+            x = self.act(norm(conv(x)))
         # Channels last in memory, so this is a view and not a copy.
         values: Tensor = self.predict(x)
         return values.permute(0, 2, 3, 1).reshape(len(x), -1, self.num_values)
-
-
-def _normal(conv: nn.Module, *, std: float) -> None:
-    assert isinstance(conv, nn.Conv2d)
-    assert conv.bias is not None
-    nn.init.normal_(conv.weight, 0.0, std)
-    nn.init.zeros_(conv.bias)

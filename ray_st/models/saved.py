@@ -53,7 +53,7 @@ class SavedModel:
 
     def load(self, device: torch.device | str = "cpu") -> nn.Module:
         """Build the model in evaluation mode."""
-        model = build(self.card.model, len(self.card.classes))
+        model = build(self.card.model, self.card.task, len(self.card.classes))
         try:
             model.load_state_dict(safetensors.torch.load(self.weights))
         except RuntimeError as error:

@@ -47,7 +47,7 @@ class Learning:
     @classmethod
     def of(cls, config: Any) -> Learning:
         """Pick them from a verb's config; raises `UserError` for a model that cannot be built."""
-        build(config.model, 1)  # else every worker would find out, long after the start
+        build(config.model, config.task, 1)  # else every worker finds out, long after the start
         return cls(task=config.task, model=config.model, augment=config.augment, train=config.train)
 
     @property

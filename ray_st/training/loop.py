@@ -110,7 +110,7 @@ def _device(model: nn.Module) -> torch.device:
 def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
     """Build the model, from the checkpoint of an earlier try if there is one."""
     torch.manual_seed(job.train.seed)
-    model = build(job.model, len(job.classes))
+    model = build(job.model, job.task, len(job.classes))
     if job.init is not None:
         model.load_state_dict(safetensors.torch.load(ray.get(job.init).weights))
     device = ray.train.torch.get_device()
