@@ -1,6 +1,7 @@
 """The command line: a verb, its flags, and one line for every mistake.
 
-In: argv. Out: an exit status: 0 done, 2 something that the user wrote is wrong, 1 ours.
+In: argv. Out: an exit status: 0 done, 2 something that the user wrote is wrong, 1 ours (or what
+a check found).
 The last floor: nothing imports this but `__main__` and `jobs/`.
 """
 
@@ -71,11 +72,11 @@ def _run(words: list[str]) -> int:
     if hasattr(verb, "POSITIONAL"):
         flags = with_flag(verb.CONFIG, flags, verb.POSITIONAL)
     config = resolve(verb.CONFIG, _completed(verb, flags), recipe_schema=Recipe)
-    verb.run(config, Console())
+    status = verb.run(config, Console())  # None is done, as for most verbs
     out = getattr(config, "out", None)  # `report` writes into the folder of another
     if out is not None and not config.dry_run:
         print(Path(out) / "summary.json")
-    return 0
+    return status or 0
 
 
 def _completed(verb: Any, flags: list[str]) -> list[str]:

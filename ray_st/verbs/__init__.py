@@ -14,4 +14,5 @@ VERBS = {
     "eval": "Measure a model on labelled images.",
     "sweep": "Train the student for several alphas, side by side.",
     "report": "Write report.html for a folder that another verb left.",
+    "models": "Size up the paper's models, beside the printed figures.",
 }
