@@ -19,8 +19,13 @@ _CHECKED = (
     "ray_st.data.batches",
     "ray_st.data.order",
     "ray_st.data.views",
+    "ray_st.models.classifier",
     "ray_st.models.retinanet",
+    "ray_st.models.segmenter",
+    "ray_st.tasks.classification",
     "ray_st.tasks.detection",
+    "ray_st.tasks.mean_iou",
+    "ray_st.tasks.segmentation",
     "ray_st.training.loss_balance",
     "ray_st.training.step",
 )

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+import torch
 
 from ray_st.config import UserError
 from ray_st.data.augment import AugmentConfig
@@ -47,7 +48,8 @@ class Learning:
     @classmethod
     def of(cls, config: Any) -> Learning:
         """Pick them from a verb's config; raises `UserError` for a model that cannot be built."""
-        build(config.model, config.task, 1)  # else every worker finds out, long after the start
+        with torch.device("meta"):  # without memory: the largest has half a billion parameters
+            build(config.model, config.task, 1)  # else every worker finds out, long after the start
         return cls(task=config.task, model=config.model, augment=config.augment, train=config.train)
 
     @property
