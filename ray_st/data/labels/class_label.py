@@ -69,9 +69,9 @@ class ClassLabel(Labels):
 
     def above(self, threshold: float) -> ClassLabel:
         """Keep the likeliest class, if it scores at least this."""
-        keep = int(bool(len(self.top_scores)) and self.top_scores[0] >= threshold)
+        keep = self.top_scores[:1] >= threshold
         return ClassLabel(
-            top_class_ids=self.top_class_ids[:keep], top_scores=self.top_scores[:keep]
+            top_class_ids=self.top_class_ids[:1][keep], top_scores=self.top_scores[:1][keep]
         )
 
     def mirrored(self, width_px: int) -> ClassLabel:

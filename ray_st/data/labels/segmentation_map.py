@@ -6,7 +6,7 @@ In: an array, or a PNG. Out: `SegmentationMap`. Next: `class_label.py`.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,8 +32,9 @@ class SegmentationMap(Labels):
     confidence: UInt8[np.ndarray, "h w"] | None = None  # probability * 255, rounded down; None: 1
 
     AMOUNT: ClassVar[str] = "labelled_share"
+    # "large": the maps of one set may pass the 2 GiB at which plain binary columns end.
     FIELDS: ClassVar[pa.Schema] = pa.schema(
-        [("class_map_png", pa.binary()), ("confidence_png", pa.binary())]
+        [("class_map_png", pa.large_binary()), ("confidence_png", pa.large_binary())]
     )
 
     @classmethod
@@ -48,7 +49,7 @@ class SegmentationMap(Labels):
         confidences = [
             None if one.confidence is None else _to_png(one.confidence) for one in labels
         ]
-        return [pa.array(maps, pa.binary()), pa.array(confidences, pa.binary())]
+        return [pa.array(pngs, pa.large_binary()) for pngs in (maps, confidences)]
 
     @classmethod
     def from_columns(cls, table: pa.Table) -> list[SegmentationMap]:
@@ -75,7 +76,10 @@ class SegmentationMap(Labels):
         return float((self.class_map != IGNORE).mean()) if self.class_map.size else 0.0
 
     def above(self, threshold: float) -> SegmentationMap:
-        """Set pixels of less confidence to IGNORE; the confidences themselves are dropped."""
+        """Set pixels of less confidence to IGNORE; the confidences themselves are dropped.
+
+        A pixel is never kept below the threshold; within 1/255 above it, it may be lost.
+        """
         if self.confidence is None:
             return self
         kept = self.confidence >= np.ceil(threshold * 255)
@@ -84,10 +88,10 @@ class SegmentationMap(Labels):
     def mirrored(self, width_px: int) -> SegmentationMap:
         """Mirror the map."""
         del width_px
-        return SegmentationMap(class_map=np.ascontiguousarray(self.class_map[:, ::-1]))
+        return self._changed(lambda plane: np.ascontiguousarray(plane[:, ::-1]))
 
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> SegmentationMap:
-        """Resize by nearest pixel, crop; padding is IGNORE."""
+        """Resize by nearest pixel, crop; padding is IGNORE, and the confidences are dropped."""
         view = np.full((size_px, size_px), IGNORE, np.uint8)
         if self.class_map.size:
             left, top = (round(-offset) for offset in placed.offset_xy)
@@ -98,13 +102,16 @@ class SegmentationMap(Labels):
 
     def in_source(self, placed: Placed) -> SegmentationMap:
         """Cut the padding off and resize to the source image, by nearest pixel."""
+        assert not any(placed.offset_xy), "of a cropped image not every pixel is known"
+        if not self.class_map.size:
+            return self
         height, width = placed.resized_hw
-        maps = (self.class_map, self.confidence)
-        class_map, confidence = (
-            None if one is None else _resized(one[:height, :width], placed.size_hw) for one in maps
-        )
-        assert class_map is not None
-        return SegmentationMap(class_map=class_map, confidence=confidence)
+        return self._changed(lambda plane: _resized(plane[:height, :width], placed.size_hw))
+
+    def _changed(self, change: Callable[[np.ndarray], np.ndarray]) -> SegmentationMap:
+        """Do the same to the map and to its confidences."""
+        confidence = None if self.confidence is None else change(self.confidence)
+        return SegmentationMap(class_map=change(self.class_map), confidence=confidence)
 
 
 def _resized(values: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
