@@ -12,7 +12,7 @@ from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.data.labels import ClassLabel, Origin
 from ray_st.data.rows import pack
-from ray_st.data.sources.folder import list_images
+from ray_st.data.sources.folder import image_names, list_images
 from ray_st.data.sources.labeled import LabeledSet
 
 
@@ -23,10 +23,7 @@ def read(uri: str, *, images: str | None = None, images_field: str | None = None
             f"{images_field or 'images'}: must be left out where class folders hold the images "
             f"({uri}), got {images!r}; remove it"
         )
-    root = storage.absolute(uri)
-    found = list_images(root)
-    uris = found.column("uri").to_pylist()
-    names = [one[len(root) :].lstrip("/") for one in uris]
+    names = image_names(uri)
     loose = next((name for name in names if "/" not in name), None)
     if loose is not None:
         raise UserError(
@@ -37,9 +34,9 @@ def read(uri: str, *, images: str | None = None, images_field: str | None = None
     classes = sorted(set(folders))
     class_id = {name: i for i, name in enumerate(classes)}
     rows = pack(
-        image_ids=found.column("image_id").to_pylist(),
-        uris=uris,
-        sizes_hw=[(0, 0)] * len(uris),
+        image_ids=range(len(names)),
+        uris=[storage.join(storage.absolute(uri), name) for name in names],
+        sizes_hw=[(0, 0)] * len(names),
         labels=[ClassLabel.of([class_id[name]]) for name in folders],
         origin=Origin.HUMAN,
         kind=ClassLabel,

@@ -20,18 +20,24 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "web
 
 
 def list_images(uri: str) -> pa.Table:
-    """List the images below a folder; hidden files and folders (.name) are skipped.
+    """List the images below a folder, in the order of `image_names`."""
+    root = storage.absolute(uri)
+    names = image_names(uri)
+    return image_rows(range(len(names)), [storage.join(root, name) for name in names])
+
+
+def image_names(uri: str) -> list[str]:
+    """Names of the images below a folder; hidden files and folders (.name) are skipped.
 
     The order is that of the names' code points, the same on every machine and filesystem.
     """
-    root = storage.absolute(uri)
-    names = sorted(name for name in names_below(root) if _is_image(name))
+    names = sorted(name for name in names_below(storage.absolute(uri)) if _is_image(name))
     if not names:
         raise UserError(
             f"{uri}: this folder must hold images ({' '.join(IMAGE_SUFFIXES)}), got none; "
             "check the path"
         )
-    return image_rows(range(len(names)), [storage.join(root, name) for name in names])
+    return names
 
 
 def image_rows(image_ids: Sequence[int], uris: Sequence[str]) -> pa.Table:
