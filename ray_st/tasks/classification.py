@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float32, Int64
@@ -22,7 +21,8 @@ from ray_st.data.rows import unpack
 from ray_st.tasks.task import LossSums
 
 TOP = 5  # classes of an image that are kept
-_UNKNOWN = -1
+_UNKNOWN = -1  # target of an image without a class
+_WRONG, _UNLABELLED = 2**30, 2**31  # beyond any place among the labels
 
 
 @dataclass(kw_only=True, eq=False)
@@ -82,18 +82,15 @@ class Classification:
 
     def agreement(self, truths: pa.Table, labels: pa.Table) -> tuple[float, float]:
         """Share of labelled images that are right, and of all images that are labelled rightly."""
-        truth, ranks = _ranked(truths, labels)
-        known = pc.is_in(labels["image_id"], truths["image_id"].combine_chunks())
-        labelled = sum(one.amount() for one in unpack(labels.filter(known)))
-        right = float((ranks < 1).sum())
-        return (
-            right / labelled if labelled else float("nan"),
-            right / len(truth) if len(truth) else float("nan"),
-        )
+        _, ranks = _ranked(truths, labels)
+        return _share((ranks < 1)[ranks < _UNLABELLED]), _share(ranks < 1)
 
 
 def _ranked(truths: pa.Table, labels: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """True class of each image that has one, and the place of it among the labels, from 0."""
+    """True class of each image that has one, and its place among the labels, from 0.
+
+    The place is `_WRONG` where others were given, `_UNLABELLED` where none was.
+    """
     found = dict(zip(labels.column("image_id").to_pylist(), unpack(labels), strict=True))
     pairs = zip(truths.column("image_id").to_pylist(), unpack(truths), strict=True)
     truth, ranks = [], []
@@ -103,9 +100,14 @@ def _ranked(truths: pa.Table, labels: pa.Table) -> tuple[np.ndarray, np.ndarray]
         class_id = int(one.top_class_ids[0])
         guesses = found[image_id].top_class_ids.tolist() if image_id in found else []
         truth.append(class_id)
-        ranks.append(guesses.index(class_id) if class_id in guesses else TOP)
+        missed = _WRONG if guesses else _UNLABELLED
+        ranks.append(guesses.index(class_id) if class_id in guesses else missed)
     return np.array(truth, np.int64), np.array(ranks, np.int64)
 
 
 def _percent(is_right: np.ndarray) -> float:
-    return 100 * float(is_right.mean()) if len(is_right) else float("nan")
+    return 100 * _share(is_right)
+
+
+def _share(is_right: np.ndarray) -> float:
+    return float(is_right.mean()) if len(is_right) else float("nan")

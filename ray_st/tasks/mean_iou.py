@@ -21,18 +21,18 @@ def confusion(
 ) -> Int64[np.ndarray, "k c"]:
     """Pixels by true class (rows) and predicted class (columns); the last column is no class.
 
-    Pixels whose truth is IGNORE do not count; an image without a prediction is all in the last
-    column.
+    Pixels whose truth is IGNORE do not count; an image without a prediction of its own size is all
+    in the last column.
     """
     counts = np.zeros((num_classes, num_classes + 1), np.int64)
     row_of = {i: n for n, i in enumerate(predictions.column("image_id").to_pylist())}
     for n, image_id in enumerate(truths.column("image_id").to_pylist()):
         truth = unpack(truths.slice(n, 1))[0].class_map
+        guess = np.full_like(truth, IGNORE)
         if image_id in row_of:
-            guess = unpack(predictions.slice(row_of[image_id], 1))[0].class_map
-        else:
-            guess = np.full_like(truth, IGNORE)
-        counted = (truth != IGNORE) & (truth < num_classes)
+            found = unpack(predictions.slice(row_of[image_id], 1))[0].class_map
+            guess = found if found.shape == truth.shape else guess
+        counted = truth != IGNORE
         column = np.minimum(guess[counted], num_classes)
         pair = truth[counted].astype(np.int64) * (num_classes + 1) + column
         counts += np.bincount(pair, minlength=counts.size).reshape(counts.shape)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from ray_st.config import UserError
@@ -33,7 +33,7 @@ class Segmentation:
 
     def targets(
         self, labels: Sequence[SegmentationMap], size_hw: tuple[int, int], device: torch.device
-    ) -> Int64[Tensor, "b h w"]:
+    ) -> UInt8[Tensor, "b h w"]:
         """Stack the maps of a batch; of an image without one every pixel is ignored."""
         maps = np.full((len(labels), *size_hw), IGNORE, np.uint8)
         for i, one in enumerate(labels):
@@ -45,17 +45,17 @@ class Segmentation:
                 f"data.classes: class ids must be 0..{self.num_classes - 1} or {IGNORE}, got "
                 f"{counted.max()}; give the class list of these labels"
             )
-        return torch.from_numpy(maps).to(device, non_blocking=True).long()
+        return torch.from_numpy(maps).to(device, non_blocking=True)
 
     def loss_sums(
-        self, outputs: Float32[Tensor, "b k h w"], targets: Int64[Tensor, "b y x"]
+        self, outputs: Float32[Tensor, "b k h w"], targets: UInt8[Tensor, "b y x"]
     ) -> LossSums:
         """Cross entropy summed over each image's pixels that count; counts are those pixels.
 
         Labels come down to the logits' grid by nearest pixel. (The authors' code brings them down
         bilinearly, which mixes class ids; and ours stays exact.)
         """
-        grid = F.interpolate(targets[:, None].float(), size=outputs.shape[2:], mode="nearest-exact")
+        grid = F.interpolate(targets[:, None], size=outputs.shape[2:], mode="nearest-exact")
         grid = grid[:, 0].long()
         cost = F.cross_entropy(outputs, grid, ignore_index=IGNORE, reduction="none")
         sums = cost.sum(dim=(1, 2))
