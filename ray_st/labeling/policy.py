@@ -6,6 +6,7 @@ from. Next: `training`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import pyarrow as pa
 from ray_st.config import require
 from ray_st.data.labels import Origin
 from ray_st.data.rows import kind_of, pack, unpack
+
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,10 @@ class PolicyConfig:
 
 def pseudo_labels(raw: pa.Table, policy: PolicyConfig) -> pa.Table:
     """Keep the predictions that the policy accepts; images that keep none stay, as empty ones."""
-    kept = [one.above(policy.score_threshold) for one in unpack(raw)]
+    return pa.concat_tables(_accepted(part, policy) for part in _parts(raw)).combine_chunks()
+
+
+def _accepted(raw: pa.Table, policy: PolicyConfig) -> pa.Table:
     sizes = zip(
         raw.column("height_px").to_pylist(), raw.column("width_px").to_pylist(), strict=True
     )
@@ -42,7 +48,7 @@ def pseudo_labels(raw: pa.Table, policy: PolicyConfig) -> pa.Table:
         image_ids=raw.column("image_id").to_pylist(),
         uris=raw.column("uri").to_pylist(),
         sizes_hw=list(sizes),
-        labels=kept,
+        labels=[one.above(policy.score_threshold) for one in unpack(raw)],
         origin=Origin.PSEUDO,
         kind=kind_of(raw.schema),
     )
@@ -52,14 +58,22 @@ def pool_facts(pseudo: pa.Table, human: pa.Table) -> dict[str, float | int]:
     """What to look at before training on pseudo labels: how much they label, beside people."""
     kind = kind_of(pseudo.schema)
     assert kind is not None
-    amounts = np.array([one.amount() for one in unpack(pseudo)])
-    human_amounts = np.array([one.amount() for one in unpack(human)])
+    amounts, human_amounts = (
+        np.array([one.amount() for part in _parts(table) for one in unpack(part)])
+        for table in (pseudo, human)
+    )
     return {
         "images": len(amounts),
         kind.AMOUNT: _mean(amounts),
         f"human_{kind.AMOUNT}": _mean(human_amounts),
         "empty_share": _mean(amounts == 0),
     }
+
+
+def _parts(table: pa.Table) -> Iterator[pa.Table]:
+    """Some rows at a time, one part at least: the open class maps of a whole pool would not fit."""
+    starts = range(0, max(1, table.num_rows), _ROWS_AT_ONCE)
+    return (table.slice(start, _ROWS_AT_ONCE) for start in starts)
 
 
 def _mean(values: np.ndarray) -> float:
