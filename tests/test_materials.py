@@ -121,12 +121,12 @@ def test_a_pool_with_labels_has_a_truth_where_its_classes_are_ours(data, tmp_pat
 def test_what_is_measured_on_must_be_new(data, val, pool, said):
     uris = {**data, "folder of val": data["val"].removeprefix("coco:").rpartition("/")[0]}
     config = DataConfig(train=data["train"], val=uris[val], unlabeled=uris.get(pool))
-    assert [line.partition(":")[0] for line in open_materials(config).warnings] == said
+    assert [line.partition(":")[0] for line in open_materials(config, Detections).warnings] == said
 
 
 def test_measuring_on_a_set_of_which_some_are_labelled(data):
     config = DataConfig(train=data["train"], val=data["train"], labeled_images=2)
-    assert [line.partition(":")[0] for line in open_materials(config).warnings] == [
+    assert [line.partition(":")[0] for line in open_materials(config, Detections).warnings] == [
         "2 of the 5 images of data.val are in data.train too",
         "3 of the 5 images of data.val are in the pool too",
     ]
