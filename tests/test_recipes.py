@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ray_st.config import convert
 from ray_st.flags import resolve
-from ray_st.models import build
-from ray_st.recipe import load
+from ray_st.models import ModelConfig, build
+from ray_st.recipe import load, read_yaml
+from ray_st.training.schedule import TrainConfig
 from ray_st.verbs.verb import Recipe
 
 pytestmark = pytest.mark.pure
@@ -53,6 +55,11 @@ def test_all_tables_have_their_recipes():
 
 
 @pytest.mark.parametrize("path", named(RECIPES))
+def test_it_is_read_strictly(path):
+    load(Recipe, path)
+
+
+@pytest.mark.parametrize("path", named(RECIPES))
 def test_it_opens_with_what_it_is_for(path):
     assert len(head_of(path).split()) > 10
 
@@ -71,15 +78,16 @@ def test_its_commands_can_be_given(path):
 
 @pytest.mark.parametrize("path", named(OF_THE_PAPER))
 def test_its_model_can_be_built(path):
-    recipe = load(Recipe, path)
+    recipe = read_yaml(path)
+    config = convert(ModelConfig, recipe["model"], path="model")
     with torch.device("meta"):
-        model = build(recipe.model, recipe.task, NUM_CLASSES[path.stem.partition("_")[0]])
+        model = build(config, recipe["task"], NUM_CLASSES[path.stem.partition("_")[0]])
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("path", named(OF_THE_PAPER))
 def test_human_and_pseudo_halves_can_be_shared_out(path):
-    train = load(Recipe, path).train
+    train = convert(TrainConfig, read_yaml(path)["train"], path="train")
     assert train.num_pseudo in (train.batch_size, train.batch_size // 2)
     assert train.use_gpu
     assert train.sync_batchnorm  # a worker's images are too few for statistics of their own

@@ -94,7 +94,8 @@ def test_bf16_is_for_the_model_only():
     config = replace(CONFIG, precision="bf16", optimizer="sgd", warmup_steps=0)
     half, full = tiny_state(config), tiny_state(config)
     seen = []
-    half.model.pyramid.register_forward_hook(lambda _, __, maps: seen.append(maps[0].dtype))
+    conv = next(m for m in half.model.modules() if isinstance(m, torch.nn.Conv2d))
+    conv.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     report = train_step(half, tiny_batch(), tiny_task(), config)
     expected = train_step(full, tiny_batch(), tiny_task(), replace(config, precision="fp32"))
     assert seen == [torch.bfloat16]
