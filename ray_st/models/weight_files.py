@@ -1,0 +1,148 @@
+"""A file of weights, whoever wrote it -> tensors under timm's names.
+
+In: .safetensors, .pth, .pt or .npz of timm, of torchvision (ResNets, MobileNetV2) or of ours. Out:
+`Weights`: of a whole model of ours the backbone alone. Nothing is unpickled but tensors.
+Next: `hub.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ray_st.config import UserError
+from ray_st.models.torchvision_names import is_mobilenetv2, timm_name
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that hold the tensors
+_PREFIXES = ("module.", "_orig_mod.", "model.")  # before every name
+_OURS, _TIMMS = "backbone.", "network.model."  # a model of ours; a timm network within it
+_HUB_WEIGHTS, _HUB_CONFIG = "model.safetensors", "config.json"  # a folder of timm's hub
+
+
+class Normalisation(NamedTuple):
+    """What is subtracted from pixels of 0..1, and what they are divided by then; RGB."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The model's buffers `mean` and `std`: (1, 3, 1, 1), on 0..255."""
+        return {
+            name: torch.tensor([255 * each for each in values]).view(1, 3, 1, 1)
+            for name, values in zip(self._fields, self, strict=True)
+        }
+
+    @classmethod
+    def of_buffers(cls, mean: Tensor, std: Tensor) -> Normalisation:
+        """The inverse of `buffers`, exactly: the division is in double precision."""
+        mean_rgb, std_rgb = (tuple((x.double() / 255).flatten().tolist()) for x in (mean, std))
+        return cls(mean=mean_rgb, std=std_rgb)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Tensors of a backbone, and the normalisation that came with them, if any did."""
+
+    tensors: Mapping[str, Tensor]
+    normalisation: Normalisation | None = None
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a file; raises `UserError` for one that is none, is damaged or holds no tensors."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None or not path.is_file():
+        raise UserError(
+            f"init.weights: {path} must be a file that ends in {', '.join(_READERS)}, or a model "
+            "folder; check the path"
+        )
+    try:
+        tensors = _unwrapped(reader(path))
+        normalisation = _beside(path)
+    except Exception as error:  # of five libraries, each with errors of its own
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(
+            f"init.weights: {path} cannot be read ({reason}); it must be whole and hold tensors "
+            "only, as torch.save(model.state_dict(), FILE) writes them"
+        ) from error
+    found = named(tensors)
+    return Weights(tensors=found.tensors, normalisation=found.normalisation or normalisation)
+
+
+def named(tensors: Mapping[str, Tensor]) -> Weights:
+    """Tensors under timm's names, without the parts of a model of ours beside its backbone."""
+    for prefix in _shared_prefixes(tensors):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    normalisation = None
+    if any(name.startswith(_OURS) for name in tensors):
+        if {"mean", "std"} <= tensors.keys():
+            normalisation = Normalisation.of_buffers(tensors["mean"], tensors["std"])
+        own = {n: value for n, value in tensors.items() if n.startswith(_OURS)}
+        tensors = {n.removeprefix(_OURS).removeprefix(_TIMMS): value for n, value in own.items()}
+    if is_mobilenetv2(set(tensors)):
+        tensors = {timm_name(name): value for name, value in tensors.items()}
+    return Weights(tensors=tensors, normalisation=normalisation)
+
+
+def _shared_prefixes(names: Mapping[str, Tensor]) -> list[str]:
+    found, rest = [], [*names]
+    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in rest)), None):
+        found.append(prefix)
+        rest = [name.removeprefix(prefix) for name in rest]
+    return found
+
+
+def _unwrapped(content: object) -> dict[str, Tensor]:
+    # A training checkpoint may hold a tensor or two (the best accuracy) beside the weights.
+    while isinstance(content, Mapping):
+        inner = [content[k] for k in _WRAPPERS if isinstance(content.get(k), Mapping)]
+        if not inner:
+            tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+            if tensors:
+                return tensors
+            break
+        content = inner[0]
+    raise ValueError("it holds no tensors by name")
+
+
+def _beside(path: Path) -> Normalisation | None:
+    """What a folder of timm's hub says of its weights."""
+    config = path.with_name(_HUB_CONFIG)
+    if path.name != _HUB_WEIGHTS or not config.is_file():
+        return None
+    about = json.loads(config.read_text())
+    about = about.get("pretrained_cfg") if isinstance(about, Mapping) else None
+    if not isinstance(about, Mapping) or not {"mean", "std"} <= about.keys():
+        return None
+    mean, std = ([float(each) for each in about[name]] for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3:
+        raise ValueError(f"{config} gives mean {mean} and std {std}, not three numbers each")
+    return Normalisation(mean=tuple(mean), std=tuple(std))
+
+
+def _read_safetensors(path: Path) -> object:
+    return safetensors.torch.load_file(path)
+
+
+def _read_torch(path: Path) -> object:
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def _read_npz(path: Path) -> object:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+_READERS = {
+    ".safetensors": _read_safetensors,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".npz": _read_npz,
+}
