@@ -1,7 +1,7 @@
 """The backbone: normalised pixels in, one feature map a tapped level out, fine to coarse.
 
-Any timm model that gives feature maps, built with random weights: the paper's point is that
-self-training needs no pre-training. Next: `fpn.py`.
+Any timm model that gives feature maps, with random weights; `initialise.py` brings others.
+Next: `fpn.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ray_st.config import UserError
+from ray_st.models import tf_mobilenet  # noqa: F401 - adds a name to timm's
 from ray_st.models.spinenet import SIZES
 
 COARSEST_TAP = 5  # ImageNet networks end at stride 32; the pyramid makes the coarser levels
