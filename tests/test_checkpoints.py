@@ -153,7 +153,8 @@ def test_a_card_that_is_none(tmp_path, content):
         ({"classes": [1, 2]}, "classes"),
         ({"classes": "cat"}, "classes"),
         ({"classes": []}, "classes"),
-        ({"format": 2}, "format"),
+        ({"format": 3}, "format"),
+        ({"format": "2"}, "model card"),
         ({"model": []}, "model: must be a section"),
         ({"model": {"levels": [9, 3]}}, "model.levels"),
         ({"model": {"hat": 1}}, "model.hat: unknown key"),
@@ -166,6 +167,35 @@ def test_a_card_with_a_wrong_entry(tmp_path, changes, named):
     line = one_line(tmp_path / "m")
     assert line.startswith(f"teacher: {card} is not a model card (")
     assert named in line
+
+
+def test_a_folder_of_an_older_version(tmp_path):
+    card = tmp_path / "m" / CARD
+    save_tiny(tmp_path / "m")
+    card.write_text(json.dumps({**json.loads(card.read_text()), "format": 1}))
+    assert one_line(tmp_path / "m") == (
+        f"teacher: {tmp_path / 'm'} was written by an older ray-st (format 1, this one reads 2); "
+        "train it again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backbone": "resnt18"}, "model.backbone: must be a timm model, got 'resnt18'; did you "),
+        (
+            {"head_convs": 2},
+            f"{WEIGHTS} and {CARD} disagree on 24 tensors (classes.convs.1.weight, ",
+        ),
+        ({"channels": 8}, f"{WEIGHTS} and {CARD} disagree on "),
+    ],
+)
+def test_a_card_that_does_not_describe_its_weights(tmp_path, changes, said):
+    card = tmp_path / "m" / CARD
+    save_tiny(tmp_path / "m")
+    text = json.loads(card.read_text())
+    card.write_text(json.dumps({**text, "model": {**text["model"], **changes}}))
+    assert one_line(tmp_path / "m").startswith(f"teacher: {tmp_path / 'm'}: {said}")
 
 
 def test_weights_that_were_cut_off(tmp_path):

@@ -1,7 +1,7 @@
 """A model at rest: safetensors, and a JSON that explains them.
 
 In: a model and its card. Out: a folder that `label`, `eval` and `train` take; `SavedModel`, the
-same in memory. Nothing is unpickled. Next: `tasks`.
+same in memory. Nothing is unpickled. Next: `torchvision_names.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ray_st.config import UserError, as_dict, convert, require
 from ray_st.models import ModelConfig, build
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
-FORMAT = 1
+FORMAT = 2  # 1 held no mean and std among the weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,7 @@ class SavedModel:
     def load(self, device: torch.device | str = "cpu") -> nn.Module:
         """Build the model in evaluation mode."""
         model = build(self.card.model, self.card.task, len(self.card.classes))
-        try:
-            model.load_state_dict(safetensors.torch.load(self.weights))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(
-                f"model: {WEIGHTS} and {CARD} disagree ({reason}); train it again"
-            ) from error
+        model.load_state_dict(safetensors.torch.load(self.weights))
         return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 
@@ -95,7 +89,18 @@ def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
 
 
 def read_model(path: str | Path, what: str) -> SavedModel:
-    """Read a model folder; `what` names the flag in the error of a wrong one."""
+    """Read a model folder; `what` names the flag in the error of a wrong one.
+
+    A model that cannot be built, or weights that are not its own, are refused here and not in a
+    worker.
+    """
+    saved = read_files(path, what)
+    _require_buildable(saved, f"{what}: {path}")
+    return saved
+
+
+def read_files(path: str | Path, what: str) -> SavedModel:
+    """Read the two files of a folder, which need not hold a whole model."""
     folder = Path(path)
     folder = folder.parent if folder.name in (WEIGHTS, CARD) else folder
     for name in (CARD, WEIGHTS):
@@ -103,14 +108,7 @@ def read_model(path: str | Path, what: str) -> SavedModel:
             raise UserError(
                 f"{what}: {folder} holds no {name}; pass the --out folder of `ray-st train`"
             )
-    try:
-        card = _card(json.loads((folder / CARD).read_text()))
-    except (ValueError, KeyError, TypeError) as error:
-        reason = error if isinstance(error, UserError) else repr(error)
-        raise UserError(
-            f"{what}: {folder / CARD} is not a model card ({reason}); "
-            "pass the --out folder of `ray-st train`"
-        ) from error
+    card = _read_card(folder / CARD, what)
     try:
         with safe_open(folder / WEIGHTS, "pt"):  # reads the header, and compares the file's size
             pass
@@ -121,10 +119,48 @@ def read_model(path: str | Path, what: str) -> SavedModel:
     return SavedModel(weights=(folder / WEIGHTS).read_bytes(), card=card)
 
 
+def _read_card(path: Path, what: str) -> ModelCard:
+    try:
+        text = json.loads(path.read_text())
+        card = None if 1 <= text["format"] < FORMAT else _card(text)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = error if isinstance(error, UserError) else repr(error)
+        raise UserError(
+            f"{what}: {path} is not a model card ({reason}); "
+            "pass the --out folder of `ray-st train`"
+        ) from error
+    if card is None:
+        raise UserError(
+            f"{what}: {path.parent} was written by an older ray-st (format {text['format']}, this "
+            f"one reads {FORMAT}); train it again"
+        )
+    return card
+
+
+def _require_buildable(saved: SavedModel, where: str) -> None:
+    try:
+        with torch.device("meta"):  # shapes alone: no memory, no random numbers
+            built = build(saved.card.model, len(saved.card.classes)).state_dict()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    held = safetensors.torch.load(saved.weights)
+    differing = [
+        name
+        for name in {**built, **held}
+        if name not in held or name not in built or held[name].shape != built[name].shape
+    ]
+    if differing:
+        raise UserError(
+            f"{where}: {WEIGHTS} and {CARD} disagree on {len(differing)} tensors "
+            f"({', '.join(differing[:3])}); train it again"
+        )
+
+
 def _card(text: dict[str, Any]) -> ModelCard:
     require(text["format"] == FORMAT, "format", f"{FORMAT}", text["format"])
     classes = convert(tuple[str, ...], text["classes"], path="classes")
-    require(len(classes) > 0, "classes", "at least one name", text["classes"])
+    named = len(classes) > 0 or text["task"] == "simclr"  # which learns without classes
+    require(named, "classes", "at least one name", text["classes"])
     return ModelCard(
         task=text["task"],
         classes=classes,
@@ -147,3 +183,19 @@ def require_classes(saved: SavedModel, classes: tuple[str, ...], *, what: str, d
         f"{what}: the model's classes are not those of {data} ({how}); "
         "pass a model that was trained on the same class list"
     )
+
+
+def require_model(saved: SavedModel, task: str, model: ModelConfig, *, what: str) -> None:
+    """Refuse a model of another task or architecture than the recipe's, naming what differs."""
+    have = {"task": saved.card.task, **_dotted(saved.card.model)}
+    want = {"task": task, **_dotted(model)}
+    differing = [f"{n} {have[n]}, not {want[n]}" for n in want if have[n] != want[n]]
+    if differing:
+        raise UserError(
+            f"{what}: the model differs from the recipe's ({'; '.join(differing)}); "
+            "give both the same model section"
+        )
+
+
+def _dotted(model: ModelConfig) -> dict[str, Any]:
+    return {f"model.{name}": value for name, value in as_dict(model).items()}

@@ -53,7 +53,6 @@ def run(config: EvalVerb, console: Console) -> None:
     """Predict on every image, and compare."""
     require_one_model(config.model, "model")
     saved = read_model(config.model, "model")
-    saved.load()  # a model that cannot be built is refused here, not in a worker
     truth = open_labeled(config.data, images=config.images, images_field="images")
     if truth.rows.num_rows == 0:
         raise UserError(f"data: {config.data} lists no image; name a set that has some")

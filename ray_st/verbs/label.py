@@ -45,7 +45,6 @@ def run(config: LabelVerb, console: Console) -> None:
     """Label every image once."""
     require_one_model(config.teacher, "teacher")
     saved = read_model(config.teacher, "teacher")
-    saved.load()  # a model that cannot be built is refused here, not in a worker
     images = open_images(config.images)
 
     def work(out: Path) -> dict[str, Any]:
