@@ -1,0 +1,84 @@
+"""Which tensors fit a model, and an exact account of those that do not.
+
+In: the tensors that a model wants and those that a file gives. Out: what fits, and `Loaded`.
+Next: `initialise.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+_FEW = 3  # names of a kind in a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The account of a start, for summary.json."""
+
+    start: str
+    source: str  # a file, a folder, or timm's name of what the hub gave
+    tensors: int
+    left_over: int = 0  # of the same network, but not of this model: classifier, blocks not tapped
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    other_shape: tuple[str, ...] = ()
+
+    @property
+    def misfits(self) -> str:
+        """What did not fit: counts and the first names; empty when all did."""
+        kinds = {
+            "missing": self.missing,
+            "of another shape": self.other_shape,
+            "unexpected": self.unexpected,
+        }
+        return ", ".join(f"{len(n)} {kind} ({_few(n)})" for kind, n in kinds.items() if n)
+
+    def __str__(self) -> str:
+        """One line for the console."""
+        rest = f"; {self.misfits}" if self.misfits else ""
+        return f"{self.start} from {self.source}, {self.tensors} tensors{rest}"
+
+
+def fitted(
+    start: str,
+    source: str,
+    wanted: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    spare: Collection[str],
+) -> tuple[dict[str, Tensor], Loaded]:
+    """What of `given` fits `wanted`, in its types, and the account.
+
+    `spare` names what may be left over without being unexpected.
+    """
+    fitting = {
+        # A copy: safetensors refuses tensors that share their memory.
+        name: given[name].to(want.dtype, copy=True).contiguous()
+        for name, want in wanted.items()
+        if name in given and given[name].shape == want.shape
+    }
+    shared = wanted.keys() & given.keys()
+    extra = [name for name in given if name not in wanted]
+    loaded = Loaded(
+        start=start,
+        source=source,
+        tensors=len(fitting),
+        left_over=sum(name in spare for name in extra),
+        # Files from elsewhere lack this counter, which BatchNorm with a momentum never reads.
+        missing=tuple(
+            n for n in wanted if n not in given and not n.endswith("num_batches_tracked")
+        ),
+        unexpected=tuple(name for name in extra if name not in spare),
+        other_shape=tuple(
+            f"{name} {tuple(given[name].shape)} for {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in shared - fitting.keys()
+        ),
+    )
+    return fitting, loaded
+
+
+def _few(names: Collection[str]) -> str:
+    return ", ".join([*names][:_FEW]) + (", ..." if len(names) > _FEW else "")

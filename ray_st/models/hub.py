@@ -1,0 +1,100 @@
+"""What timm knows of a backbone: its tensors, its weights on the hub, the pixels they expect.
+
+In: the name of a backbone, and a start. Out: names, tensors, a normalisation. Next:
+`fitting.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, split_model_name_tag
+from torch import Tensor
+
+from ray_st.config import UserError
+from ray_st.models import tf_mobilenet  # noqa: F401 - adds a name to timm's
+from ray_st.models.weight_files import Normalisation
+
+NOISY_STUDENT = "ns_jft_in1k"  # ImageNet and 300M unlabelled images: the paper's ImageNet++
+_AUTO_AUGMENT = "aa_in1k"  # the paper's ImageNet
+_MORE_DATA = ("_ft_", "jft", "in12k", "in21k", "in22k", "ssld", "swag")  # marks in timm's tags
+
+
+def network_names(backbone: str) -> frozenset[str]:
+    """Names of all tensors of timm's whole network, classifier included; none for other names."""
+    if not timm.is_model(backbone):
+        return frozenset()
+    with torch.device("meta"):
+        return frozenset(timm.create_model(backbone).state_dict())
+
+
+def pretrained_tags(backbone: str, start: str) -> list[str]:
+    """Tags of timm that mean this start, the best first; one in the backbone's name decides."""
+    _, asked = split_model_name_tag(backbone)
+    fits = _is_noisy_student if start == "imagenet++" else _is_imagenet_alone
+    tags = [tag for tag in _tags(backbone) if fits(tag) and asked in ("", tag)]
+    return sorted(tags, key=lambda tag: tag != _AUTO_AUGMENT)  # else in timm's order
+
+
+def normalisation_of(backbone: str, start: str) -> Normalisation | None:
+    """What the weights of this start expect as timm has it; else what the backbone's others do."""
+    name, _ = split_model_name_tag(backbone)
+    tags = pretrained_tags(backbone, start)
+    about = get_pretrained_cfg(f"{name}.{tags[0]}" if tags else name)
+    return None if about is None else Normalisation(mean=about.mean, std=about.std)
+
+
+def download(backbone: str, start: str) -> tuple[str, dict[str, Tensor]]:
+    """Fetch weights through timm, or take them from its cache: their name, and the tensors."""
+    tags = pretrained_tags(backbone, start)
+    if not tags:
+        raise UserError(_no_weights(backbone, start))
+    name = f"{split_model_name_tag(backbone)[0]}.{tags[0]}"
+    try:
+        network = timm.create_model(name, pretrained=True)
+    except Exception as error:  # of the hub's client, the network's layers, the disk
+        reason = " ".join(str(error.__cause__ or error).split())[:160] or type(error).__name__
+        raise UserError(
+            f"init.start: the weights {name} could not be fetched from {_address(name)} "
+            f"({reason}); pass init.weights FILE"
+        ) from error
+    tensors: dict[str, Tensor] = network.state_dict()
+    return name, tensors
+
+
+def _tags(backbone: str) -> list[str]:
+    """Tags with weights, timm's default first."""
+    found: dict[str, Any] = get_arch_pretrained_cfgs(backbone)
+    return [name.partition(".")[2] for name, about in found.items() if about.has_weights]
+
+
+def _is_noisy_student(tag: str) -> bool:
+    return tag == NOISY_STUDENT
+
+
+def _is_imagenet_alone(tag: str) -> bool:
+    without_size = re.sub(r"_\d+$", "", tag)
+    return without_size.endswith("in1k") and not any(mark in tag for mark in _MORE_DATA)
+
+
+def _no_weights(backbone: str, start: str) -> str:
+    has = f"it has {', '.join(_tags(backbone)) or 'none at all'}"
+    if start == "imagenet++":
+        known = timm.list_pretrained(f"*.{NOISY_STUDENT}")
+        names = ", ".join(name.partition(".")[0] for name in known)
+        return (
+            f"init.start: timm has no {NOISY_STUDENT} weights of {backbone}; choose one of {names} "
+            "as model.backbone, or pass init.weights FILE"
+        )
+    return (
+        f"init.start: timm has no weights of {backbone} from ImageNet alone ({has}); choose "
+        "another model.backbone, or pass init.weights FILE"
+    )
+
+
+def _address(name: str) -> str:
+    about = get_pretrained_cfg(name)
+    return f"https://huggingface.co/{about.hf_hub_id}" if about.hf_hub_id else str(about.url)

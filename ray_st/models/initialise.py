@@ -1,0 +1,193 @@
+"""Where weights start: at random, from ImageNet, from self-supervision, or from a teacher.
+
+In: `InitConfig`, and a model (on the meta device, or a real one). Out: `Start`: tensors to send to
+the workers, and an exact account of what fitted. Input normalisation is part of a start: the
+model's `mean` and `std` come with the weights. Next: `tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from ray_st.config import UserError, require
+from ray_st.models.fitting import Loaded, fitted
+from ray_st.models.saved import CARD, WEIGHTS, SavedModel, read_files, read_model
+from ray_st.models.weight_files import Normalisation, Weights, named, read_weights
+
+_OUTSIDE = ("backbone.network.model.", "backbone.")  # before timm's names; before ours
+PRETRAINED_TASKS = ("classification", "simclr")  # of folders that hold a backbone to start from
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Where the weights of a model start (paper sections 3.1, 3.4)."""
+
+    start: Literal["random", "imagenet", "imagenet++", "simclr", "teacher"] = "random"
+    """imagenet, imagenet++ (Noisy Student) and simclr start the backbone, teacher all of it."""
+    weights: str | None = None
+    """Model folder, or a .safetensors, .pth, .pt or .npz file; by default timm's, from the hub."""
+    partial: bool = False
+    """Load what fits of `weights` and record the rest in summary.json, instead of refusing."""
+    mean: tuple[float, float, float] | None = None
+    """Mean RGB that the weights expect, on 0..1; by default as their folder, or else timm, says."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation of RGB that the weights expect, on 0..1; goes with init.mean."""
+
+    def __post_init__(self) -> None:
+        start = self.start
+        if start in ("simclr", "teacher") and self.weights is None:
+            raise UserError(
+                f"init.weights: is missing; start {start} has no default, pass --init.weights "
+                "with a model folder"
+            )
+        for name in ("weights", "partial", "mean", "std"):
+            value = getattr(self, name)
+            useless = start == "random" or (start == "teacher" and name != "weights")
+            require(
+                not useless or value in (None, False),
+                f"init.{name}",
+                f"left out with init.start {start}",
+                value,
+                "remove it, or set another init.start",
+            )
+        for name, value, other in (("std", self.std, self.mean), ("mean", self.mean, self.std)):
+            move = f"pass --init.{name} R G B too"
+            rule = "set where the other of init.mean and init.std is"
+            require(other is None or value is not None, f"init.{name}", rule, value, move)
+        for mean in self.mean or ():
+            require(0 <= mean <= 1, "init.mean", "on 0..1", self.mean, "divide by 255")
+        for std in self.std or ():
+            require(0 < std <= 1, "init.std", "above 0, on 0..1", self.std, "divide by 255")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A start that was read once, as bytes: small enough to hand to any worker."""
+
+    weights: bytes  # safetensors, by the model's own names
+    loaded: Loaded
+
+    @classmethod
+    def of_teacher(cls, saved: SavedModel, source: str) -> Start:
+        """All of a model that agrees with the one to train."""
+        count = len(safetensors.torch.load(saved.weights))
+        loaded = Loaded(start="teacher", source=source, tensors=count)
+        return cls(weights=saved.weights, loaded=loaded)
+
+    def apply(self, model: nn.Module) -> None:
+        """Put the tensors in place; the rest of the model stays as it was built."""
+        tensors = safetensors.torch.load(self.weights)
+        unexpected = model.load_state_dict(tensors, strict=False).unexpected_keys
+        assert not unexpected, "a start bears the names of its model"
+
+
+def initialise(model: nn.Module, backbone: str, init: InitConfig) -> Loaded | None:
+    """Load a start in place; None for random. Raises `UserError` as `read_start` does."""
+    start = read_start(model, backbone, init)
+    if start is None:
+        return None
+    start.apply(model)
+    return start.loaded
+
+
+def read_start(model: nn.Module, backbone: str, init: InitConfig) -> Start | None:
+    """Read a start for a model, which may stand on the meta device; None for random.
+
+    Args:
+        model: what `build` made, with the attribute `backbone` and the buffers `mean` and `std`.
+        backbone: its `ModelConfig.backbone`.
+        init: what to start from.
+
+    Raises:
+        UserError: the source is missing, damaged or unreachable, nothing of it fits, or some of it
+            does not and `init.partial` is false.
+    """
+    if init.start == "random":
+        return None
+    wanted = model.state_dict()
+    if init.start == "teacher":
+        assert init.weights is not None, "InitConfig sees to it"
+        given = safetensors.torch.load(read_model(init.weights, "init.weights").weights)
+        tensors, loaded = fitted(init.start, init.weights, wanted, given, spare=())
+    else:
+        tensors, loaded = _backbone_start(wanted, backbone, init)
+    if not loaded.tensors or (loaded.misfits and not init.partial):
+        raise UserError(_refusal(loaded, backbone))
+    return Start(weights=safetensors.torch.save(tensors), loaded=loaded)
+
+
+def _backbone_start(
+    wanted: Mapping[str, Tensor], backbone: str, init: InitConfig
+) -> tuple[dict[str, Tensor], Loaded]:
+    """Tensors of the backbone and the normalisation, by the model's names."""
+    from ray_st.models import hub  # imports timm, which a config alone must not
+
+    source, weights = _source(backbone, init)
+    normalisation = _normalisation(init, weights, hub.normalisation_of(backbone, init.start))
+    outside = next((each for each in _OUTSIDE if any(n.startswith(each) for n in wanted)), "")
+    inner = {n.removeprefix(outside): x for n, x in wanted.items() if n.startswith(outside)}
+    spare = hub.network_names(backbone)
+    fitting, loaded = fitted(init.start, source, inner, weights.tensors, spare)
+    tensors = {outside + name: value for name, value in fitting.items()}
+    return {**tensors, **normalisation.buffers()}, loaded
+
+
+def _source(backbone: str, init: InitConfig) -> tuple[str, Weights]:
+    if init.weights is None:
+        from ray_st.models import hub
+
+        name, tensors = hub.download(backbone, init.start)
+        return name, Weights(tensors=tensors)
+    path = Path(init.weights)
+    folder = path.parent if path.name in (WEIGHTS, CARD) else path
+    if (folder / CARD).is_file():
+        return init.weights, _of_folder(folder, backbone)
+    return init.weights, read_weights(path / WEIGHTS if path.is_dir() else path)
+
+
+def _of_folder(folder: Path, backbone: str) -> Weights:
+    saved = read_files(folder, "init.weights")
+    if saved.card.task not in PRETRAINED_TASKS:
+        raise UserError(
+            f"init.weights: {folder} holds a model for {saved.card.task}; pass --init.start "
+            f"teacher to start from all of it, or a folder with a backbone learned by "
+            f"{' or '.join(PRETRAINED_TASKS)}"
+        )
+    if saved.card.model.backbone != backbone:
+        raise UserError(
+            f"init.weights: {folder} holds the backbone {saved.card.model.backbone!r}, the recipe "
+            f"asks for {backbone!r}; give both the same model.backbone"
+        )
+    return named(safetensors.torch.load(saved.weights))
+
+
+def _normalisation(
+    init: InitConfig, weights: Weights, timms: Normalisation | None
+) -> Normalisation:
+    if init.mean is not None and init.std is not None:
+        return Normalisation(mean=init.mean, std=init.std)
+    found = weights.normalisation or timms
+    if found is None:
+        raise UserError(
+            f"init.mean: is missing; {init.weights} does not say which pixels it expects, pass "
+            "--init.mean and --init.std, such as 0.485 0.456 0.406 and 0.229 0.224 0.225"
+        )
+    return found
+
+
+def _refusal(loaded: Loaded, backbone: str) -> str:
+    move = "choose the model.backbone that it was made for"
+    if not loaded.tensors:
+        return (
+            f"init.weights: {loaded.source} holds no tensor of {backbone}: {loaded.misfits}; {move}"
+        )
+    return (
+        f"init.weights: {loaded.source} does not fit {backbone}: {loaded.misfits}; {move}, "
+        "or pass --init.partial to load the rest"
+    )
