@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
@@ -222,7 +223,8 @@ def test_missing_images_and_models(world, capsys):
         ("eval", "--model", "model: nowhere holds no model.json; pass "),
         ("eval", "--images", "; set images to their folder"),
         ("train", "--data.images", "; set data.images to their folder"),
-        ("train", "--init", "init: nowhere holds no model.json; pass "),
+        ("train", "--init.weights", "init.weights: nowhere holds no model.json; pass "),
+        ("demo", "--init.weights", "init.weights: nowhere holds no model.json; pass "),
         (
             "train",
             "--pseudo",
@@ -237,6 +239,7 @@ def test_missing_images_and_models(world, capsys):
         ("report", "--run", "run: nowhere holds no summary.json; pass "),
     ):
         words = [] if verb == "report" else command(verb, world)[1:]
+        words = [*words, "--init.start", "teacher"] if flag == "--init.weights" else words
         line = refused(capsys, [verb, *words, flag, "nowhere"], world)
         assert "nowhere" in line
         assert said in line
@@ -260,11 +263,16 @@ def test_a_sweep_without_pseudo_labels_or_alphas(world, capsys):
     assert refused(capsys, words, world).startswith("sweep.alphas: must name at least one alpha")
 
 
+def started(folder):
+    return ["--init.start", "teacher", "--init.weights", folder]
+
+
 def test_a_teacher_of_other_classes(world, capsys):
     other = str(world / "other_teacher")
     for verb, words, said in (
-        ("train", ["--init", other], "init: the model's classes are not those of "),
-        ("sweep", ["--init", other], "init: the model's classes are not those of "),
+        ("train", started(other), "init.weights: the model's classes are not those of "),
+        ("sweep", started(other), "init.weights: the model's classes are not those of "),
+        ("run", started(other), "init.weights: the model's classes are not those of "),
         ("eval", ["--model", other], "model: the model's classes are not those of "),
         ("train", ["--pseudo", str(world / "other_pseudo")], "was labelled with classes ['cat']"),
         ("sweep", ["--pseudo", str(world / "other_pseudo")], "was labelled with classes ['cat']"),
@@ -276,10 +284,37 @@ def test_a_teacher_of_other_classes(world, capsys):
 
 
 def test_start_weights_of_another_model(world, capsys):
-    words = [*command("train", world), "--init", str(world / "teacher"), "--model.channels", "8"]
-    line = refused(capsys, words, world)
-    assert line.startswith("init: ")
-    assert "give both the same model section" in line
+    words = [*command("train", world), *started(str(world / "teacher")), "--model.channels", "8"]
+    assert refused(capsys, words, world) == (
+        "init.weights: the model differs from the recipe's (model.channels 16, not 8); "
+        "give both the same model section"
+    )
+
+
+@pytest.mark.parametrize("verb", ["train", "run", "sweep", "demo"])
+def test_a_start_that_does_not_fit(world, capsys, tmp_path, verb):
+    torch.save({"layer9.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    start = ["--init.start", "imagenet", "--init.weights", "w.pth"]
+    line = refused(capsys, [*command(verb, world), *start], world)
+    assert line.startswith("init.weights: w.pth holds no tensor of ")
+    assert "1 unexpected (layer9.weight)" in line
+    line = refused(capsys, [*command(verb, world), "--init.weights", "w.pth"], world)
+    assert line.startswith("init.weights: must be left out with init.start random, got 'w.pth'")
+
+
+def test_a_whole_recipe_that_starts_from_a_file(world, capsys, tmp_path):
+    tensors = timm.create_model("test_resnet").state_dict()
+    torch.save({"state_dict": tensors}, tmp_path / "w.pth")
+    half = [*("--init.mean", *["0.5"] * 3), *("--init.std", *["0.5"] * 3)]
+    words = [*command("train", world), "--init.start", "imagenet++", "--init.weights=w.pth", *half]
+    recipe = yaml.safe_load(dry(capsys, words, world))
+    assert recipe["init"] == {
+        "start": "imagenet++",
+        "weights": "w.pth",
+        "partial": False,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
 
 
 @pytest.mark.parametrize("verb", ["train", "run", "sweep", "demo"])
@@ -517,8 +552,10 @@ def test_to_measure_on_what_was_trained_on_is_warned_of(world, capsys, tmp_path,
 
 def test_the_folder_of_a_whole_run_for_a_model(world, capsys):
     save_tiny(Path("run/teacher"))
-    for verb, field in (("label", "teacher"), ("eval", "model"), ("train", "init")):
-        line = refused(capsys, [*command(verb, world), f"--{field}", "run"], world)
+    fields = (("label", "teacher"), ("eval", "model"), ("train", "init.weights"))
+    for verb, field in fields:
+        start = ["--init.start", "teacher"] if verb == "train" else []
+        line = refused(capsys, [*command(verb, world), *start, f"--{field}", "run"], world)
         said = f"{field}: run holds a whole run; pass one of its models: run/teacher"
         assert line == said
     save_tiny(Path("run/student"))

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import safetensors.torch
+import timm
 import torch
 
+from ray_st.config import as_dict
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.feed import FittedBlocks, Share, in_order
 from ray_st.data.labels import Detections, Origin
@@ -23,8 +25,9 @@ from ray_st.data.sources.digits import DigitsConfig, write_digits
 from ray_st.data.sources.folder import image_rows
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models import ModelConfig
+from ray_st.models.initialise import InitConfig
 from ray_st.models.saved import read_model
-from ray_st.selftraining.stages import Learning, training_job
+from ray_st.selftraining.stages import Learning, read_init, train_stage, training_job
 from ray_st.selftraining.sweep import SweepConfig, run_sweep
 from ray_st.training.checkpoints import load_log
 from ray_st.training.loop import Job, fit
@@ -223,6 +226,27 @@ def test_a_trained_model_stands_in_its_folder(undisturbed: Path, human: LabeledS
     assert first["loss_pseudo"] > 0
     predictions = pq.read_table(undisturbed / "predictions.parquet")
     assert predictions["image_id"].to_pylist() == list(range(10))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_start_reaches_every_worker(human: LabeledSet, tmp_path: Path, num_workers: int) -> None:
+    tensors = timm.create_model("test_resnet").state_dict()
+    torch.save(tensors, tmp_path / "w.pth")
+    # A rate that moves nothing: what comes out is what came in.
+    train = replace(LEARNING.train, steps=1, lr=1e-12, warmup_steps=0, num_workers=num_workers)
+    learning = replace(LEARNING, train=train)
+    config = InitConfig(start="imagenet", weights=str(tmp_path / "w.pth"))
+    init = read_init(config, learning, human.classes, "the world")
+    job = training_job(learning, human=human, val=human, pseudo=None, init=init, recipe={})
+    summary = train_stage(job, tmp_path / "out", None)
+    assert summary["start"] == {**as_dict(init.loaded), "start": "imagenet"}
+    found = weights_of(tmp_path / "out")
+    assert found["mean"].flatten().tolist() == [127.5] * 3
+    inside = "backbone.network.model."
+    parameters = [n for n in found if n.startswith(inside) and n.endswith(("weight", "bias"))]
+    assert len(parameters) > 10
+    for name in parameters:
+        torch.testing.assert_close(found[name], tensors[name.removeprefix(inside)], msg=name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from head import ray_head
 
 from ray_st.config import as_dict, from_dict
 from ray_st.data.sources.digits import DigitsConfig, write_digits
+from ray_st.models.initialise import InitConfig
 from ray_st.recipe import load
 from ray_st.verbs.verb import Recipe
 
@@ -126,10 +127,19 @@ def test_label_train_eval_sweep_by_hand(world: Path, tmp_path: Path) -> None:
     done = ray_st("label", "--images", pool, "--teacher", teacher, *flags, f"--out={pseudo}")
     assert done.returncode == 0, done.stderr
     assert pq.read_metadata(f"{pseudo}/labels.parquet").num_rows == 12
-    done = ray_st("train", *data, *here, "--pseudo", pseudo, "--init", teacher, f"--out={student}")
+    start = ["--init.start=teacher", f"--init.weights={teacher}"]
+    done = ray_st("train", *data, *here, "--pseudo", pseudo, *start, f"--out={student}")
     assert done.returncode == 0, done.stderr
+    assert f"start      teacher from {teacher}, " in done.stdout
     summary = json.loads(Path(student, "summary.json").read_text())
     assert (summary["human_images"], summary["pseudo_images"]) == (8, 12)
+    assert summary["start"]["start"] == "teacher"
+    card = json.loads(Path(student, "model.json").read_text())
+    assert card["recipe"]["init"] == {
+        **as_dict(InitConfig()),
+        "start": "teacher",
+        "weights": teacher,
+    }
     out = tmp_path / "eval"
     val = f"coco:{world}/instances_val.json"
     done = ray_st("eval", "--model", student, "--data", val, f"--out={out}")

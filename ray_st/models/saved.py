@@ -140,7 +140,7 @@ def _read_card(path: Path, what: str) -> ModelCard:
 def _require_buildable(saved: SavedModel, where: str) -> None:
     try:
         with torch.device("meta"):  # shapes alone: no memory, no random numbers
-            built = build(saved.card.model, len(saved.card.classes)).state_dict()
+            built = build(saved.card.model, saved.card.task, len(saved.card.classes)).state_dict()
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     held = safetensors.torch.load(saved.weights)

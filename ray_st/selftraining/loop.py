@@ -19,6 +19,7 @@ from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits,
 from ray_st.config import require
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.pool import LabelConfig
+from ray_st.models.initialise import Start
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import write_summary
@@ -44,8 +45,8 @@ class LoopConfig:
 
     teacher_steps: int | None = None
     """Optimiser steps of the teacher; by default train.steps."""
-    student_start: Literal["teacher", "random"] = "teacher"
-    """Weights that the student, human_only and the sweep start from."""
+    student_start: Literal["teacher", "init"] = "teacher"
+    """What the student, human_only and the sweep start from: the run's teacher, or as it did."""
     human_only: bool = True
     """Train the same student on human labels only too, for comparison."""
 
@@ -64,6 +65,7 @@ class Loop:
     sweep: SweepConfig
     loop: LoopConfig
     materials: Materials
+    init: Start | None  # of the teacher; of the others too if loop.student_start says so
     recipe: dict[str, Any]
     out: Path
     console: Console
@@ -77,7 +79,9 @@ class Loop:
         stages: dict[str, dict[str, Any]] = {"teacher": self._teacher()}
         teacher = read_model(self.out / "teacher", "teacher")
         stages["pseudo"], pseudo = self._label(teacher)
-        start = teacher if self.loop.student_start == "teacher" else None
+        start = self.init
+        if self.loop.student_start == "teacher":
+            start = Start.of_teacher(teacher, str(self.out / "teacher"))
         job = self._job(self.learning, pseudo, start)
         stages["student"] = self._train("student", job)
         if self.loop.human_only:
@@ -92,7 +96,7 @@ class Loop:
     def _teacher(self) -> dict[str, Any]:
         steps = self.loop.teacher_steps or self.learning.train.steps
         learning = replace(self.learning, train=self.learning.train.lasting(steps))
-        return self._train("teacher", self._job(learning, None, None))
+        return self._train("teacher", self._job(learning, None, self.init))
 
     def _label(self, teacher: SavedModel) -> tuple[dict[str, Any], pa.Table]:
         pool, out = require_pool(self.materials), self.out / "pseudo"
@@ -107,7 +111,7 @@ class Loop:
         self._say("label", labelled(facts), summary["seconds"])
         return {**summary, "pseudo": facts}, accepted
 
-    def _job(self, learning: Learning, pseudo: pa.Table | None, init: SavedModel | None) -> Job:
+    def _job(self, learning: Learning, pseudo: pa.Table | None, init: Start | None) -> Job:
         return training_job(
             learning,
             human=self.materials.human,

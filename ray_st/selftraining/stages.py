@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from ray_st.config import UserError
+from ray_st.config import UserError, as_dict
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.rows import kind_of
@@ -25,7 +25,8 @@ from ray_st.data.sources import LabeledSet
 from ray_st.labeling.policy import PolicyConfig, pool_facts, pseudo_labels
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models import ModelConfig, build
-from ray_st.models.saved import SavedModel, read_model, require_classes, versions
+from ray_st.models.initialise import InitConfig, Start, read_start
+from ray_st.models.saved import SavedModel, read_model, require_classes, require_model, versions
 from ray_st.progress import Counter
 from ray_st.selftraining.folder import SUMMARY, finished, require_one_model, write_summary
 from ray_st.tasks import TaskName, make_task
@@ -64,7 +65,7 @@ def training_job(
     human: LabeledSet,
     val: LabeledSet,
     pseudo: pa.Table | None,
-    init: SavedModel | None,
+    init: Start | None,
     recipe: Mapping[str, Any],
 ) -> Job:
     """Put the rows into the object store and describe the training run."""
@@ -94,6 +95,7 @@ def training_job(
         val=ray.put(val.rows.combine_chunks()),
         num_val=val.rows.num_rows,
         init=None if init is None else ray.put(init),
+        start={"start": "random"} if init is None else as_dict(init.loaded),
         recipe=recipe,
         counter=None,
     )
@@ -114,6 +116,7 @@ def train_stage(
         **(facts or {}),
         "classes": list(job.classes),
         "figures": list(job.figures),
+        "start": dict(job.start),
         "steps": job.train.steps,
         "human_images": job.human.num_images,
         "pseudo_images": 0 if job.pseudo is None else job.pseudo.num_images,
@@ -234,17 +237,18 @@ def pseudo_facts(
 
 
 def read_init(
-    uri: str | None, learning: Learning, classes: tuple[str, ...], data: str
-) -> SavedModel | None:
-    """The model to start from, if any, checked against the recipe."""
-    if uri is None:
+    init: InitConfig, learning: Learning, classes: tuple[str, ...], data: str
+) -> Start | None:
+    """Read what to start from, and check it against the recipe; None: random weights."""
+    if init.start == "random":
         return None
-    require_one_model(uri, "init")
-    saved = read_model(uri, "init")
-    require_classes(saved, classes, what="init", data=data)
-    if saved.card.model != learning.model:
-        raise UserError(
-            f"init: {uri} has the model {saved.card.model}, the recipe asks for "
-            f"{learning.model}; give both the same model section"
-        )
-    return saved
+    if init.start == "teacher":
+        assert init.weights is not None, "InitConfig sees to it"
+        require_one_model(init.weights, "init.weights")
+        saved = read_model(init.weights, "init.weights")
+        require_classes(saved, classes, what="init.weights", data=data)
+        require_model(saved, learning.task, learning.model, what="init.weights")
+        return Start.of_teacher(saved, init.weights)
+    with torch.device("meta"):
+        model = build(learning.model, learning.task, len(classes))
+    return read_start(model, learning.model.backbone, init)

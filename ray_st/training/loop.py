@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 import ray
 import ray.train
 import ray.train.torch
-import safetensors.torch
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from torch import nn
@@ -55,9 +54,10 @@ class Job:
     pseudo: Stream | None
     val: Any  # reference to the LABEL_ROWs to validate on
     num_val: int
-    init: Any  # reference to a `SavedModel` to start from, or None for random weights
+    init: Any  # reference to the `Start` of the weights, or None for random ones
     recipe: Mapping[str, Any]
     counter: Counter | None
+    start: Mapping[str, Any] = field(default_factory=dict)  # what a summary says of `init`
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
     torch.manual_seed(job.train.seed)
     model = build(job.model, job.task, len(job.classes))
     if job.init is not None:
-        model.load_state_dict(safetensors.torch.load(ray.get(job.init).weights))
+        ray.get(job.init).apply(model)
     device = ray.train.torch.get_device()
     model = with_synchronised_norms(model, job.train)
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]

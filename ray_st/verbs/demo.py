@@ -14,7 +14,7 @@ from ray_st.data.sources import DataConfig
 from ray_st.data.sources.digits import DigitsConfig, split_digits, write_digits
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
-from ray_st.selftraining.stages import Learning
+from ray_st.selftraining.stages import Learning, read_init
 from ray_st.verbs.run import LoopVerb, run_loop
 from ray_st.verbs.verb import recipe_of
 
@@ -35,7 +35,8 @@ DEFAULT_RECIPE = "demo"
 def run(config: DemoVerb, console: Console) -> None:
     """Write the scenes, then run the loop on them."""
     # What they refuse is refused here, before scenes are written.
-    Learning.of(config)
+    classes = tuple(str(digit) for digit in config.digits.classes)
+    read_init(config.init, Learning.of(config), classes, "the scenes")
     split_digits(config.digits)
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)

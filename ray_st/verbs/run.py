@@ -18,8 +18,8 @@ from ray_st.data.sources import DataConfig
 from ray_st.report import write_report
 from ray_st.selftraining.loop import Loop
 from ray_st.selftraining.materials import Materials, open_materials, require_pool
-from ray_st.selftraining.stages import Learning
-from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of
+from ray_st.selftraining.stages import Learning, read_init
+from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of, say_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     learning = Learning.of(config)
     materials = open_materials(data, learning.kind)
     pool = require_pool(materials)
+    init = read_init(config.init, learning, materials.human.classes, data.train)
     plan = (
         f"{materials.human.rows.num_rows} labelled images, {pool.num_rows} to label, "
         f"{materials.val.rows.num_rows} to measure on"
@@ -57,6 +58,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     def work(out: Path) -> dict[str, Any]:
         console.print(f"{'data':<11}{plan}", highlight=False)
         _report_findings(materials, console)
+        say_start(init, console)
         loop = Loop(
             learning=learning,
             label=config.label,
@@ -64,6 +66,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
             sweep=config.sweep,
             loop=config.loop,
             materials=materials,
+            init=init,
             recipe=recipe_of(config),
             out=out,
             console=console,

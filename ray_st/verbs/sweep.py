@@ -19,7 +19,7 @@ from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.stages import Learning, read_init, read_pseudo, training_job
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage, trials_of
 from ray_st.verbs.train import TrainVerb
-from ray_st.verbs.verb import complete, recipe_of
+from ray_st.verbs.verb import complete, recipe_of, say_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,7 @@ def run(config: SweepVerb, console: Console) -> None:
     plan = f"{len(trials_of(config.sweep))} trials of {config.sweep.steps} steps"
 
     def work(out: Path) -> dict[str, Any]:
+        say_start(init, console)
         needs = trial_needs(config.train)
         require_fits(needs, **resources())
         job = training_job(

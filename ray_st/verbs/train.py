@@ -18,6 +18,7 @@ from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
+from ray_st.models.initialise import InitConfig
 from ray_st.progress import shown
 from ray_st.selftraining.loop import headline, unread
 from ray_st.selftraining.materials import open_materials
@@ -31,7 +32,7 @@ from ray_st.selftraining.stages import (
 )
 from ray_st.tasks import TaskName
 from ray_st.training.schedule import TrainConfig
-from ray_st.verbs.verb import Verb, complete, recipe_of
+from ray_st.verbs.verb import Verb, complete, recipe_of, say_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,11 @@ class TrainVerb(Verb):
     """Folder of the results; running the same again goes on with it."""
     pseudo: str | None = None
     """Folder that `ray-st label` left: train on its labels too."""
-    init: str | None = None
-    """Model folder whose weights to start from; by default random weights."""
     task: TaskName = "detection"
     """What is learned."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -70,6 +70,7 @@ def run(config: TrainVerb, console: Console) -> None:
     )
 
     def work(out: Path) -> dict[str, Any]:
+        say_start(init, console)
         require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
         pq.write_table(val.rows, out / "val.parquet")
         job = training_job(

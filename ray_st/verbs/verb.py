@@ -1,7 +1,7 @@
 """What all verbs share: where results go, which cluster, and the recipe with every section.
 
 In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold;
-`complete`, which does a verb's work once. Next: `train.py`.
+`complete`, which does a verb's work once; `say_start`. Next: `train.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ray_st.data.sources.digits import DigitsConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.pool import LabelConfig
 from ray_st.models import ModelConfig
+from ray_st.models.initialise import InitConfig, Start
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.loop import LoopConfig
@@ -48,6 +49,7 @@ class LoopSections:
     task: TaskName = "detection"
     """What is learned."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
@@ -71,6 +73,12 @@ def recipe_of(config: Verb) -> dict[str, Any]:
         for name, value in as_dict(config).items()
         if name not in ("out", "address", "dry_run")
     }
+
+
+def say_start(start: Start | None, console: Console) -> None:
+    """Say what a start is made of, unless it is random; what of it did not fit stands there too."""
+    if start is not None:
+        console.out(f"{'start':<11}{start.loaded}", highlight=False)  # `out` breaks no long line
 
 
 def complete(
