@@ -32,7 +32,9 @@ class ClassLabel(Labels):
 
     @classmethod
     def of(
-        cls, class_ids: Sequence[int] | np.ndarray = (), scores: Sequence[Any] | None = None
+        cls,
+        class_ids: Sequence[int] | np.ndarray = (),
+        scores: Sequence[Any] | np.ndarray | None = None,
     ) -> ClassLabel:
         """Build from plain lists; scores default to 1."""
         ids = np.asarray(class_ids, np.int32).reshape(-1)
