@@ -26,6 +26,7 @@ _CHECKED = (
     "ray_st.tasks.detection",
     "ray_st.tasks.mean_iou",
     "ray_st.tasks.segmentation",
+    "ray_st.tasks.simclr",
     "ray_st.training.loss_balance",
     "ray_st.training.step",
 )
