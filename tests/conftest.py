@@ -20,6 +20,7 @@ _CHECKED = (
     "ray_st.data.order",
     "ray_st.data.views",
     "ray_st.models.classifier",
+    "ray_st.models.projector",
     "ray_st.models.retinanet",
     "ray_st.models.segmenter",
     "ray_st.tasks.classification",

@@ -125,14 +125,21 @@ def build(config: ModelConfig, task: str, num_classes: int) -> nn.Module:
     """Build a model with random weights: uint8 (b, 3, h, w) -> the outputs of its task.
 
     detection -> `retinanet.Outputs`; segmentation -> float32 logits (b, k, ceil(h/4), ceil(w/4));
-    classification -> float32 logits (b, k), of the backbone alone. Raises `UserError` for a
-    backbone that timm does not have, or that lacks a needed stride or stochastic depth.
+    classification -> float32 logits (b, k), of the backbone alone; simclr -> the same with as many
+    numbers of a projection. Raises `UserError` for a backbone that timm does not have, or that
+    lacks a needed stride or stochastic depth.
     """
     from ray_st.models.classifier import Classifier
+    from ray_st.models.projector import Projector
     from ray_st.models.retinanet import RetinaNet
     from ray_st.models.segmenter import Segmenter
 
-    builders = {"detection": RetinaNet, "segmentation": Segmenter, "classification": Classifier}
+    builders = {
+        "detection": RetinaNet,
+        "segmentation": Segmenter,
+        "classification": Classifier,
+        "simclr": Projector,
+    }
     require(task in builders, "task", f"one of {list(builders)}", task)
     model: nn.Module = builders[task](config, num_classes)
     _set_norms(model, config)
@@ -146,7 +153,7 @@ def _set_norms(model: nn.Module, config: ModelConfig) -> None:
         inner for each in model.modules() if isinstance(each, Backbone) for inner in each.modules()
     }
     for module in model.modules():
-        if not isinstance(module, nn.BatchNorm2d):
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             continue
         if config.norm_momentum is not None:
             module.momentum = config.norm_momentum
