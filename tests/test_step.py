@@ -64,6 +64,8 @@ def test_one_image_of_one_origin(sizes, absent):
     row = train_step(state, tiny_batch(**sizes), tiny_task(), CONFIG).as_row()
     assert row[f"loss_{absent}"] is None
     assert row[f"mean_{absent}"] is None
+    assert row["parts"].keys() == {"class", "box"}
+    assert sum(row["parts"].values()) == pytest.approx(row["loss"], rel=1e-5)
     assert math.isfinite(row["loss"])
     assert weights(state).isfinite().all()
     assert not weights(state).equal(before)
@@ -76,6 +78,7 @@ def test_unreadable_images_teach_nothing():
     nothing = replace(batch, is_valid=torch.zeros(4).bool())
     report = train_step(state, nothing, tiny_task(), CONFIG)
     assert report.as_row()["loss"] == 0.0
+    assert report.as_row()["parts"] == {"class": 0.0, "box": 0.0}
     assert report.gradient_norm.item() == 0.0
     assert weights(state).equal(before)
 

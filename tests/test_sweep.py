@@ -7,6 +7,7 @@ import pytest
 from ray_st.config import UserError
 from ray_st.models import ModelConfig
 from ray_st.selftraining.sweep import SweepConfig, Trial, job_of, trials_of
+from ray_st.tasks import make_task
 from ray_st.training.loop import Job
 from ray_st.training.schedule import TrainConfig
 
@@ -66,6 +67,8 @@ def test_a_cell_changes_the_loss_and_the_length_of_the_students_job_alone(normal
         train=train,
         human=None,
         pseudo=None,
+        objective=make_task("detection", ModelConfig(), 1),
+        num_outputs=1,
         val=None,
         num_val=0,
         init=None,

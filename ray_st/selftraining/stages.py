@@ -92,6 +92,8 @@ def training_job(
         train=train,
         human=stream(human.rows, Origin.HUMAN, train.batch_size),
         pseudo=None if pseudo is None else stream(pseudo, Origin.PSEUDO, train.num_pseudo),
+        objective=make_task(learning.task, learning.model, len(human.classes)),
+        num_outputs=len(human.classes),
         val=ray.put(val.rows.combine_chunks()),
         num_val=val.rows.num_rows,
         init=None if init is None else ray.put(init),

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ray_st.data.labels import Labels
+
+_SMALLEST_COUNT = 1e-12  # of images that are all unreadable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,8 +29,16 @@ class LossSums:
 
     sums: Float[Tensor, " b"]  # weighted total, with gradient
     counts: Float[Tensor, " b"]  # what normalises it: positives, pixels or images
-    parts: Mapping[str, Float[Tensor, " b"]]  # named terms of `sums`, detached, for the log
+    parts: Mapping[str, Float[Tensor, " b"]]  # terms of `sums` or shares, detached, for the log
     count_offset: float  # added once to the global count (detection: 1, as in the paper's code)
+
+    def part_means(self, is_valid: Bool[Tensor, " b"]) -> dict[str, Float[Tensor, ""]]:
+        """Each part over this worker's images that could be read, normalised as the loss is."""
+        count = torch.where(is_valid, self.counts.float(), 0.0).sum() + self.count_offset
+        return {
+            name: torch.where(is_valid, part.float(), 0.0).sum() / count.clamp_min(_SMALLEST_COUNT)
+            for name, part in self.parts.items()
+        }
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import ray.train
@@ -25,12 +26,12 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from torch import nn
 
 from ray_st.data.feed import FittedBlocks, Share, in_order
+from ray_st.data.rows import label_row
 from ray_st.labeling.teacher import Teacher
 from ray_st.models import ModelConfig, build
 from ray_st.models.saved import CARD, WEIGHTS, ModelCard, save_model
 from ray_st.progress import Counter
-from ray_st.tasks import make_task
-from ray_st.tasks.task import Task
+from ray_st.tasks.task import Objective, Task
 from ray_st.training.checkpoints import LOG, finite, load_log, load_state, save_log, save_state
 from ray_st.training.evaluate import predict
 from ray_st.training.loss_balance import LossBalance
@@ -52,7 +53,9 @@ class Job:
     train: TrainConfig
     human: Stream
     pseudo: Stream | None
-    val: Any  # reference to the LABEL_ROWs to validate on
+    objective: Objective  # a `Task` where there is something to validate on
+    num_outputs: int  # classes, or whatever else the model gives an image
+    val: Any  # reference to the LABEL_ROWs to validate on, or None
     num_val: int
     init: Any  # reference to the `Start` of the weights, or None for random ones
     recipe: Mapping[str, Any]
@@ -62,7 +65,7 @@ class Job:
     @property
     def figures(self) -> tuple[str, ...]:
         """Keys of the metrics to look at; the first ranks models."""
-        return make_task(self.task, self.model, len(self.classes)).figures
+        return self.objective.figures if isinstance(self.objective, Task) else ()
 
 
 def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
@@ -71,12 +74,11 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
     context = ray.train.get_context()
     share = Share(worker=context.get_world_rank(), num_workers=context.get_world_size())
     torch.set_num_threads(job.train.cpus_per_worker)
-    task = make_task(job.task, job.model, len(job.classes))
     model, state, log = _start(job)
     begun, logged_step, unreadable = time.monotonic(), state.step, 0
     batches = paired_batches(job.human, job.pseudo, state.step, job.train.steps, share)
     for batch in batches:
-        report = train_step(state, batch, task, job.train)
+        report = train_step(state, batch, job.objective, job.train)
         unreadable += report.unreadable
         if state.step % job.train.log_every == 0 or state.step == job.train.steps:
             now = time.monotonic()
@@ -95,7 +97,7 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
             with _folder(share) as folder:
                 _save(folder, job, model, state, log, {})
                 ray.train.report({"step": state.step}, checkpoint=_checkpoint(folder, share))
-    return _finish(job, task, model, state, log, share)
+    return _finish(job, model, state, log, share)
 
 
 def _checkpoint_due(step: int, config: TrainConfig) -> bool:
@@ -110,7 +112,7 @@ def _device(model: nn.Module) -> torch.device:
 def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
     """Build the model, from the checkpoint of an earlier try if there is one."""
     torch.manual_seed(job.train.seed)
-    model = build(job.model, job.task, len(job.classes))
+    model = build(job.model, job.task, job.num_outputs)
     if job.init is not None:
         ray.get(job.init).apply(model)
     device = ray.train.torch.get_device()
@@ -136,7 +138,6 @@ def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
 
 def _finish(
     job: Job,
-    task: Task,
     model: nn.Module,
     state: TrainState,
     log: list[dict[str, Any]],
@@ -144,14 +145,7 @@ def _finish(
 ) -> dict[str, float | None]:
     """Validate, and leave the last checkpoint."""
     model.eval()
-    val = FittedBlocks(
-        rows=job.val, num_images=job.num_val, size_px=job.model.image_size_px, share=share
-    )
-    views = in_order(val, batch_size=job.train.batch_size, loaders=job.train.loaders)
-    predictions = predict(Teacher(model, task, _device(model)), views)
-    metrics: dict[str, float | None] = {}
-    if share.worker == 0:
-        metrics = finite(task.metrics(ray.get(job.val), predictions, job.classes))
+    predictions, metrics = _validate(job, model, share)
     with _folder(share, keep=job.train.num_workers == 0) as folder:
         if share.worker == 0:
             pq.write_table(predictions, folder / PREDICTIONS)
@@ -159,6 +153,22 @@ def _finish(
         _save(folder, job, model, state, log, metrics)
         ray.train.report({"step": state.step, **metrics}, checkpoint=_checkpoint(folder, share))
     return metrics
+
+
+def _validate(job: Job, model: nn.Module, share: Share) -> tuple[pa.Table, dict[str, float | None]]:
+    """Predictions on the validation images, and their metrics, which the first worker computes."""
+    if job.val is None:
+        return label_row(None).empty_table(), {}
+    assert isinstance(job.objective, Task), "only a task knows what is right"
+    val = FittedBlocks(
+        rows=job.val, num_images=job.num_val, size_px=job.model.image_size_px, share=share
+    )
+    views = in_order(val, batch_size=job.train.batch_size, loaders=job.train.loaders)
+    predictions = predict(Teacher(model, job.objective, _device(model)), views)
+    if share.worker > 0:
+        return predictions, {}
+    metrics = job.objective.metrics(ray.get(job.val), predictions, job.classes)
+    return predictions, finite(metrics)
 
 
 @contextmanager

@@ -6,7 +6,9 @@ device, so that nothing waits for it. Next: `evaluate.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from ray_st.data.batches import Batch
 from ray_st.data.labels import Origin
-from ray_st.tasks.task import Task
+from ray_st.tasks.task import Objective
 from ray_st.training.loss_balance import HUMAN, PSEUDO, BalancedLoss, LossBalance, balanced_loss
 from ray_st.training.schedule import TrainConfig, learning_rate
 
@@ -37,10 +39,11 @@ class StepReport:
     lr: float
     loss: BalancedLoss
     gradient_norm: Float[Tensor, ""]  # before clipping
+    parts: Mapping[str, Float[Tensor, ""]]  # of the loss, from this worker's images
     pseudo_labels: float  # `Labels.amount` an image in the pseudo half of this worker
     unreadable: int  # images of this worker that could not be read
 
-    def as_row(self) -> dict[str, float | int | None]:
+    def as_row(self) -> dict[str, Any]:
         """Plain numbers for metrics.jsonl; None where an origin has no image."""
         seen = self.loss.seen.tolist()
         losses, means = self.loss.losses.tolist(), self.loss.balance.means.tolist()
@@ -51,6 +54,7 @@ class StepReport:
             "loss_pseudo": losses[PSEUDO] if seen[PSEUDO] else None,
             "mean_human": means[HUMAN] if seen[HUMAN] else None,
             "mean_pseudo": means[PSEUDO] if seen[PSEUDO] else None,
+            "parts": {name: float(value) for name, value in self.parts.items()},
             "lr": self.lr,
             "gradient_norm": float(self.gradient_norm),
             "pseudo_labels_per_image": self.pseudo_labels if seen[PSEUDO] else None,
@@ -58,18 +62,20 @@ class StepReport:
         }
 
 
-def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig) -> StepReport:
+def train_step(
+    state: TrainState, batch: Batch, objective: Objective, config: TrainConfig
+) -> StepReport:
     """Learn from one batch, which may stand on any device. Updates `state` in place."""
     host, batch = batch, batch.to(next(state.model.parameters()).device)
     lr = learning_rate(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     size_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
-    targets = task.targets(batch.labels, size_hw, batch.pixels.device)
+    targets = objective.targets(batch.labels, size_hw, batch.pixels.device)
     # Autocast around the model only: its outputs are float32, and so are the losses.
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, config.precision == "bf16"):
         outputs = state.model(batch.pixels)
-    sums = task.loss_sums(outputs, targets)
+    sums = objective.loss_sums(outputs, targets)
     loss = balanced_loss(sums, batch.origins, batch.is_valid, state.balance)
     state.optimizer.zero_grad(set_to_none=True)
     loss.to_differentiate.backward()  # type: ignore[no-untyped-call]
@@ -87,6 +93,7 @@ def train_step(state: TrainState, batch: Batch, task: Task, config: TrainConfig)
         lr=lr,
         loss=loss,
         gradient_norm=norm,
+        parts=sums.part_means(batch.is_valid),
         pseudo_labels=sum(pseudo) / max(1, len(pseudo)),
         unreadable=int((~host.is_valid).sum()),
     )
