@@ -23,6 +23,8 @@ class Head:
     """Where it listens, and the environment in which its clients must run."""
 
     dashboard_url: str
+    gcs_address: str
+    client_address: str  # ray://; its server is up some seconds after the rest
     environment: dict[str, str]
 
 
@@ -62,7 +64,12 @@ def ray_head(folder: Path, *, num_cpus: int) -> Iterator[Head]:
     try:
         url = f"http://127.0.0.1:{dashboard}"
         _wait_for(f"{url}/api/version", process, folder / "head.log")
-        yield Head(dashboard_url=url, environment=environment)
+        yield Head(
+            dashboard_url=url,
+            gcs_address=f"127.0.0.1:{port}",
+            client_address=f"ray://127.0.0.1:{client}",
+            environment=environment,
+        )
     finally:
         _stop(process)
 

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
@@ -19,6 +20,13 @@ from ray_st.config import UserError
 # and a trainer must be able to start side by side, or they wait for each other for ever.
 _LEAST_LOCAL_CPUS = 8
 _CONNECT_S = 10
+_ASK_S = 5
+# What a cluster answers without looking, unless it wants a token first: its head, and the server of
+# ray:// (a ping, as protobuf).
+_QUESTIONS = {
+    False: ("/ray.rpc.NodeInfoGcsService/GetClusterId", b""),
+    True: ("/ray.rpc.RayletDriver/ClusterInfo", b"\x08\x06"),
+}
 
 
 @contextmanager
@@ -30,6 +38,9 @@ def connected(address: str | None) -> Iterator[None]:
             address joins a cluster. None: `auto` inside a job, else `local`.
     """
     _require_listener(address)
+    wants_token = _wants_token(address)
+    if wants_token and not _has_token():
+        raise _no_token(address)
     inside_job = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
     address = address or ("auto" if inside_job else "local")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -39,7 +50,11 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
+    except ray.exceptions.AuthenticationError as error:
+        raise _no_token(address) from error
     except ConnectionError as error:
+        if wants_token:
+            raise _no_token(address) from error
         raise UserError(
             f"address: no Ray cluster answers at {address!r}; start one with `ray start --head`, "
             "or leave --address out to run on this machine"
@@ -56,16 +71,53 @@ def connected(address: str | None) -> Iterator[None]:
 
 def _require_listener(address: str | None) -> None:
     """Refuse HOST:PORT where nothing listens: Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
+    found = _host_and_port(address)
+    if found is None:
         return
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+        socket.create_connection(found, timeout=_CONNECT_S).close()
     except OSError as error:
         raise UserError(
             f"address: nothing answers at {address!r} ({error}); check host, port and tunnel, "
             "or leave --address out to run on this machine"
         ) from error
+
+
+def _host_and_port(address: str | None) -> tuple[str, int] | None:
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else None
+
+
+def _wants_token(address: str | None) -> bool:
+    """Ask HOST:PORT without a token: Ray itself would try for half a minute, and not say why."""
+    found = _host_and_port(address)
+    try:
+        import grpc  # comes with ray[default] and ray[client], which a cluster has
+    except ImportError:
+        return False
+    if address is None or found is None:
+        return False
+    method, question = _QUESTIONS[address.startswith("ray://")]
+    try:
+        with grpc.insecure_channel("{}:{}".format(*found)) as channel:
+            channel.unary_unary(method)(question, timeout=_ASK_S)
+    except grpc.RpcError as error:
+        return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
+    return False
+
+
+def _has_token() -> bool:
+    """Whether there is one that Ray would send."""
+    named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    held = named or (Path.home() / ".ray" / "auth_token").exists()
+    return held and os.environ.get("RAY_AUTH_MODE", "").lower() != "disabled"
+
+
+def _no_token(address: str | None) -> UserError:
+    return UserError(
+        f"address: the Ray cluster at {address!r} wants its token, and has been sent none or "
+        "another; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the token of the cluster"
+    )
 
 
 def resources() -> dict[str, float]:

@@ -1,0 +1,97 @@
+"""The way to a cluster: what is refused at once, instead of after Ray's own long tries."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from head import Head, free_ports, ray_head
+
+from ray_st.cluster.session import connected
+from ray_st.config import UserError
+
+SECONDS = 8  # Ray itself tries for 20 and more
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    # Ray's sockets stand in its folder, and their paths may have 107 characters at most.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray_head_") as folder,
+        ray_head(Path(folder), num_cpus=2) as head,
+    ):
+        _, _, port = head.client_address.rpartition(":")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", int(port))) == 0:
+                    break
+            time.sleep(0.2)
+        yield head
+
+
+@pytest.fixture
+def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # which holds no .ray/auth_token
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH_")]:
+        monkeypatch.delenv(name)
+
+
+def refused(address: str) -> str:
+    begun = time.monotonic()
+    with pytest.raises(UserError) as caught, connected(address):
+        pass
+    assert time.monotonic() - begun < SECONDS
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("mode", [None, "disabled", "token"])
+def test_a_cluster_that_wants_a_token_and_gets_none(
+    head: Head, monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    for address in (head.gcs_address, head.client_address):
+        line = refused(address)
+        assert line.startswith(f"address: the Ray cluster at {address!r} wants its token, ")
+        assert "; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN " in line
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("token", ["its own", "another"])
+def test_a_cluster_that_is_sent_a_token(head: Head, token: str) -> None:
+    # In a process of its own: Ray reads its settings once a process.
+    environment = {**head.environment, "PYTHONPATH": os.environ["PYTHONPATH"]}
+    if token == "another":
+        environment["RAY_AUTH_TOKEN"] = "0" * 48
+    code = (
+        "import sys; from ray_st.cluster.session import connected, resources\n"
+        "with connected(sys.argv[1]): print(resources())"
+    )
+    words = [sys.executable, "-c", code, head.gcs_address]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if token == "its own":
+        assert done.stdout == "{'cpus': 2.0, 'gpus': 0.0}\n", done.stderr
+    else:
+        assert "UserError: address: the Ray cluster at '127.0.0.1:" in done.stderr
+        assert "wants its token, and has been sent none or another; set RAY_AUTH_" in done.stderr
+
+
+@pytest.mark.pure
+@pytest.mark.usefixtures("no_token")
+def test_what_is_no_cluster() -> None:
+    (port,) = free_ports(1)
+    assert refused(f"127.0.0.1:{port}").startswith(
+        f"address: nothing answers at '127.0.0.1:{port}'"
+    )
+    assert refused(f"ray://127.0.0.1:{port}").startswith("address: nothing answers at 'ray://")
