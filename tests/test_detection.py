@@ -5,12 +5,12 @@ import pytest
 import torch
 from torchvision.ops import box_iou, nms, sigmoid_focal_loss
 
-from ray_st.config import UserError
+from ray_st.config import UserError, from_dict
 from ray_st.data.labels import Detections
 from ray_st.models import ModelConfig, build
 from ray_st.models.retinanet import Outputs
 from ray_st.tasks.anchors import decode, encode, match, pyramid_anchors
-from ray_st.tasks.detection import Detection, focal_sums
+from ray_st.tasks.detection import DetectConfig, Detection, focal_sums
 
 pytestmark = pytest.mark.pure
 torch.set_num_threads(1)
@@ -20,7 +20,15 @@ SIZE_HW = (61, 83)  # odd: feature maps 8 x 11 and 4 x 6
 FEATURE_SIZES = ((8, 11), (4, 6))
 NUM_CLASSES = 3
 NUM_ANCHORS = 9 * (88 + 24)
-TASK = Detection(num_classes=NUM_CLASSES, levels=(3, 4), anchor_scale=4.0)
+
+
+def task_with(**detect):
+    return Detection(
+        num_classes=NUM_CLASSES, levels=(3, 4), anchor_scale=4.0, detect=DetectConfig(**detect)
+    )
+
+
+TASK = task_with()
 ANCHORS = pyramid_anchors(FEATURE_SIZES, (8, 16), 4.0, CPU)
 
 
@@ -178,23 +186,26 @@ def slow_predictions(task, outputs, size_hw, image):
     boxes = decode(outputs.box_codes[image], ANCHORS)
     boxes[:, 0::2] = boxes[:, 0::2].clamp(0, size_hw[1])
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size_hw[0])
-    cut = max(task.score_floor, scores.flatten().sort().values[-task.pre_nms - 1].item())
+    cut = max(
+        task.detect.score_floor,
+        scores.flatten().sort().values[-task.detect.max_candidates - 1].item(),
+    )
     rows = []
     for k in range(NUM_CLASSES):
         chosen = (
             (scores[:, k] > cut) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         ).nonzero()[:, 0]
-        kept = chosen[nms(boxes[chosen], scores[chosen, k], task.nms_iou)]
+        kept = chosen[nms(boxes[chosen], scores[chosen, k], task.detect.nms_iou)]
         rows += [(scores[j, k].item(), k, boxes[j].tolist()) for j in kept]
-    return sorted(rows, reverse=True)[: task.max_detections]
+    return sorted(rows, reverse=True)[: task.detect.max_detections]
 
 
 @pytest.mark.parametrize(
     "task",
     [
         TASK,
-        Detection(num_classes=3, levels=(3, 4), anchor_scale=4.0, pre_nms=50, max_detections=7),
-        Detection(num_classes=3, levels=(3, 4), anchor_scale=4.0, score_floor=0.5, nms_iou=0.3),
+        task_with(max_candidates=50, max_detections=7),
+        task_with(score_floor=0.5, nms_iou=0.3),
     ],
 )
 def test_predictions_equal_slow_reference(task):
@@ -234,7 +245,8 @@ def test_no_prediction_above_the_floor_in_the_whole_batch():
 def test_images_far_down_a_big_batch_are_suppressed_as_exactly_as_the_first():
     # 100 images x 1000 classes: groups reach 1e5, which torchvision moves 3e7 px away, where
     # float32 knows these boxes of 8 px to 2 px only. (Beyond 1000 boxes it goes another way.)
-    task = Detection(num_classes=1000, levels=(5, 5), anchor_scale=0.25, pre_nms=9)
+    detect = DetectConfig(max_candidates=9)
+    task = Detection(num_classes=1000, levels=(5, 5), anchor_scale=0.25, detect=detect)
     one = torch.full((1, 90, 1000), -9.0)
     one[0, 81:, 999] = torch.linspace(0, 1, 9)  # the nine anchors about (304, 16)
     outputs = Outputs(
@@ -257,3 +269,36 @@ def test_permuting_images_permutes_predictions():
     for one, i in zip(shuffled, [2, 0, 1], strict=True):
         np.testing.assert_array_equal(one.boxes_xyxy, whole[i].boxes_xyxy)
         np.testing.assert_array_equal(one.class_ids, whole[i].class_ids)
+
+
+def test_soft_nms_is_asked_for_by_name():
+    outputs = random_outputs(3)
+    hard = TASK.predictions(outputs, SIZE_HW)
+    soft = task_with(nms="soft", max_detections=10_000).predictions(outputs, SIZE_HW)
+    for kept, lowered in zip(hard, soft, strict=True):
+        assert len(lowered) > len(kept) > 0
+        assert (np.diff(lowered.scores) <= 0).all()
+        assert lowered.scores.min() > TASK.detect.score_floor
+        np.testing.assert_array_equal(lowered.boxes_xyxy[0], kept.boxes_xyxy[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"nms_iou": 1.1}, r"detect\.nms_iou: must be 0 to 1, got 1\.1"),
+        ({"soft_nms_sigma": 0.0}, r"detect\.soft_nms_sigma: must be above 0, got 0\.0"),
+        ({"soft_nms_sigma": float("nan")}, r"detect\.soft_nms_sigma: .*got nan"),
+        ({"score_floor": 1.0}, r"detect\.score_floor: must be at least 0 and below 1, got 1\.0"),
+        ({"max_detections": 0}, r"detect\.max_detections: must be at least 1, got 0"),
+        ({"max_candidates": 0}, r"detect\.max_candidates: must be at least 1, got 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_line(wrong, message):
+    with pytest.raises(UserError, match=message):
+        DetectConfig(**wrong)
+
+
+def test_settings_come_from_a_recipe():
+    assert from_dict(DetectConfig, {"nms": "soft"}) == DetectConfig(nms="soft")
+    with pytest.raises(UserError, match="candidates"):
+        from_dict(DetectConfig, {"candidates": "pixel"})

@@ -1,7 +1,7 @@
 """Anchors: where they stand, which object each answers for, and how boxes are coded against them.
 
 In: the sizes of the feature maps, boxes in view pixels. Out: anchors, matches, codes.
-Source: paper.md 5.2, the authors' anchor.py. Next: `detection.py`.
+Source: paper.md 5.2, the authors' anchor.py. Next: `candidates.py`.
 """
 
 from __future__ import annotations

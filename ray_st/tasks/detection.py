@@ -6,8 +6,10 @@ Source: paper.md 5.2-5.4. Next: `coco_ap.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,20 +17,49 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
-from torchvision.ops import batched_nms
 
-from ray_st.config import UserError
+from ray_st.config import UserError, require
 from ray_st.data.labels import Detections, Labels
 from ray_st.models.retinanet import Outputs
-from ray_st.tasks.anchors import decode, encode, match, pyramid_anchors, strides_of
+from ray_st.tasks.anchors import encode, match, pyramid_anchors, strides_of
+from ray_st.tasks.candidates import Rule, find_candidates
 from ray_st.tasks.coco_ap import box_ap, precision_recall
+from ray_st.tasks.nms import hard_nms, soft_nms
 from ray_st.tasks.task import LossSums
 
 FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 1.5
 HUBER_DELTA = 0.1
 BOX_WEIGHT = 50.0 / 4  # the paper's 50, over the four numbers of a box
-_MIN_SIDE_PX = 0.01  # thinner boxes could vanish when placed in the source image
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectConfig:
+    """How a detector's outputs become boxes: when it labels, and when it is evaluated."""
+
+    nms: Literal["hard", "soft"] = "hard"
+    """hard: a box that overlaps a better one of its class goes; soft: its score is lowered."""
+    nms_iou: float = 0.5
+    """Hard NMS: overlap (IoU) with a better box above which a box goes."""
+    soft_nms_sigma: float = 0.3
+    """Soft NMS: scores fall by exp(-IoU^2 / (2 sigma)); less is harsher (the paper: 0.3)."""
+    score_floor: float = 0.05
+    """Boxes at or below this score are left out."""
+    max_detections: int = 100
+    """Most boxes of an image."""
+    candidates: Rule = "image"
+    """NMS sees the best boxes of each image, each level of it (torchvision) or each class of it."""
+    max_candidates: int = 1000
+    """How many boxes NMS sees of each of these (the paper's code: 5000 a class)."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.nms_iou <= 1, "detect.nms_iou", "0 to 1", self.nms_iou)
+        sigma = self.soft_nms_sigma
+        require(0 < sigma < math.inf, "detect.soft_nms_sigma", "above 0", sigma, "the paper: 0.3")
+        floor = self.score_floor
+        require(0 <= floor < 1, "detect.score_floor", "at least 0 and below 1", floor)
+        for name in ("max_detections", "max_candidates"):
+            require(getattr(self, name) >= 1, f"detect.{name}", "at least 1", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,10 +78,7 @@ class Detection:
     num_classes: int
     levels: tuple[int, int]
     anchor_scale: float
-    score_floor: float = 0.05  # predictions at or below it are dropped
-    nms_iou: float = 0.5
-    max_detections: int = 100  # of an image
-    pre_nms: int = 1000  # candidates of an image, over all levels and classes
+    detect: DetectConfig = field(default_factory=lambda: DetectConfig())
     name: str = field(default="detection", init=False)
     kind: type[Labels] = field(default=Detections, init=False)
     figures: tuple[str, ...] = field(default=("AP", "AP50", "AP75"), init=False)
@@ -109,43 +137,34 @@ class Detection:
 
     @torch.no_grad()
     def predictions(self, outputs: Outputs, size_hw: tuple[int, int]) -> list[Detections]:
-        """Labels in pixels of a view of `size_hw`, best first, above `score_floor`.
+        """Labels in pixels of a view of `size_hw`, best first, above the floor of `detect`.
 
-        Boxes are clipped to the view; of boxes of one class that overlap, the best stands.
+        Boxes are clipped to the view.
         """
-        image, boxes, class_ids, scores = self._candidates(outputs, size_hw)
-        # In float64, because batched_nms tells groups apart by moving each to a far place.
-        kept = batched_nms(
-            boxes.double(), scores.double(), image * self.num_classes + class_ids, self.nms_iou
+        detect = self.detect
+        found = find_candidates(
+            outputs,
+            self._anchors(outputs),
+            size_hw,
+            score_floor=detect.score_floor,
+            per=detect.candidates,
+            limit=detect.max_candidates,
         )
-        kept = kept[torch.sort(image[kept], stable=True).indices]  # by image, best first within
-        num_images = len(outputs.class_logits)
-        counts = torch.bincount(image[kept], minlength=num_images)
-        rank = (
-            torch.arange(len(kept), device=kept.device) - (counts.cumsum(0) - counts)[image[kept]]
-        )
-        kept = kept[rank < self.max_detections]
-        ends = counts.clamp(max=self.max_detections).cumsum(0)[:-1].cpu().numpy()
+        if detect.nms == "soft":
+            kept = soft_nms(
+                found,
+                sigma=detect.soft_nms_sigma,
+                score_floor=detect.score_floor,
+                limit=detect.max_detections,
+            )
+        else:
+            kept = hard_nms(found, iou=detect.nms_iou, limit=detect.max_detections)
+        ends = torch.bincount(kept.image, minlength=len(outputs.class_logits)).cumsum(0)[:-1]
         columns = (
-            np.split(values[kept].cpu().numpy(), ends) for values in (boxes, class_ids, scores)
+            np.split(values.cpu().numpy(), ends.cpu().numpy())
+            for values in (kept.boxes_xyxy, kept.class_ids, kept.scores)
         )
         return [Detections.of(b, c, scores=s) for b, c, s in zip(*columns, strict=True)]
-
-    def _candidates(
-        self, outputs: Outputs, size_hw: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Image indices (n), boxes (n, 4), class ids (n), scores (n) of all images before NMS."""
-        logits = outputs.class_logits.flatten(1)
-        logits, index = logits.topk(min(self.pre_nms, logits.shape[1]), dim=1)
-        image, place = torch.nonzero(logits.sigmoid() > self.score_floor, as_tuple=True)
-        index = index[image, place]
-        anchor, class_ids = index // self.num_classes, index % self.num_classes
-        boxes = decode(outputs.box_codes[image, anchor], self._anchors(outputs)[anchor])
-        height, width = size_hw
-        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
-        solid = ((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE_PX).all(1)
-        scores = logits[image, place].sigmoid()
-        return image[solid], boxes[solid], class_ids[solid], scores[solid]
 
     def _anchors(self, outputs: Outputs) -> Tensor:
         return pyramid_anchors(
