@@ -11,7 +11,7 @@ import timm
 import torch
 import yaml
 from PIL import Image
-from tiny import MODEL, save_tiny
+from tiny import MODEL, save_tiny, tiny_task
 
 from ray_st.cli import main
 from ray_st.config import as_dict
@@ -57,7 +57,8 @@ def made(tmp_path_factory):
         (root / name).mkdir()
         saved = read_model(root / teacher, "teacher")
         here = LabelConfig(actors=(0, 0))
-        label_stage(images, saved, root / name, here, PolicyConfig(score_threshold=0.0), None)
+        all_of_it = PolicyConfig(score_threshold=0.0)
+        label_stage(images, saved, tiny_task(), root / name, here, all_of_it, None)
     return root
 
 
@@ -381,7 +382,7 @@ def test_a_dry_run_holds_what_was_passed(world, capsys):
     assert recipe["pseudo"] == str(world / "pseudo")
     # A recipe of the whole loop serves a verb that has fewer sections.
     recipe = yaml.safe_load(dry(capsys, [*command("label", world), "--config", "demo"], world))
-    assert recipe.keys() == {"images", "teacher", "label", "policy"}
+    assert recipe.keys() == {"images", "teacher", "label", "detect", "policy"}
 
 
 def test_what_looks_like_markup_is_printed_as_it_is(world, capsys, tmp_path):

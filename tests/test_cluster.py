@@ -305,7 +305,7 @@ def test_every_image_ends_as_labels_or_as_a_failure(
     uris = [*names, str(broken), str(missing)]
     images = image_rows(list(range(100, 100 + len(uris))), uris)
     config = LabelConfig(actors=(2, 2), block_images=4, batch_size=3)
-    label(images, saved, tmp_path / "pool", config, None)
+    label(images, saved, LEARNING.make_task(3), tmp_path / "pool", config, None)
     rows = read_raw(tmp_path / "pool")
     failures = pq.read_table(tmp_path / "pool" / "failures.parquet").sort_by("image_id")
     assert rows["image_id"].to_pylist() == list(range(100, 120))
@@ -314,7 +314,7 @@ def test_every_image_ends_as_labels_or_as_a_failure(
     assert set(rows["height_px"].to_pylist()) == {64}
 
     here = LabelConfig(actors=(0, 0), batch_size=7)
-    label(images, saved, tmp_path / "here", here, None)
+    label(images, saved, LEARNING.make_task(3), tmp_path / "here", here, None)
     again = read_raw(tmp_path / "here")
     assert again["uri"].equals(rows["uri"])
     for name in ("boxes_xyxy", "scores"):
@@ -324,7 +324,14 @@ def test_every_image_ends_as_labels_or_as_a_failure(
 
 def test_a_pool_of_nothing_but_failures(undisturbed: Path, tmp_path: Path) -> None:
     images = image_rows([7], [str(tmp_path / "missing.jpg")])
-    label(images, read_model(undisturbed, "teacher"), tmp_path / "out", LabelConfig(), None)
+    label(
+        images,
+        read_model(undisturbed, "teacher"),
+        LEARNING.make_task(3),
+        tmp_path / "out",
+        LabelConfig(),
+        None,
+    )
     assert read_raw(tmp_path / "out").num_rows == 0
     failures = pq.read_table(tmp_path / "out" / "failures.parquet")
     assert failures["image_id"].to_pylist() == [7]

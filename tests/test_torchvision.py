@@ -283,7 +283,7 @@ def test_anchors_are_theirs_moved_to_the_middle_of_a_cell():
 def test_the_head_lays_out_its_outputs_as_theirs():
     torch.manual_seed(0)
     config = ModelConfig(backbone="test_resnet", image_size_px=64, levels=(3, 5), channels=8)
-    model = build(config, NUM_CLASSES).eval()
+    model = build(config, "detection", NUM_CLASSES).eval()
     head = RetinaNetHead(8, 9, NUM_CLASSES, norm_layer=nn.BatchNorm2d).eval()
     pairs = (
         (model.classes, head.classification_head.conv, head.classification_head.cls_logits),

@@ -26,7 +26,7 @@ from ray_st.data.views import Views, fitted_views
 from ray_st.labeling.teacher import Teacher
 from ray_st.models.saved import SavedModel
 from ray_st.progress import Counter
-from ray_st.tasks import make_task
+from ray_st.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +59,13 @@ class LabelConfig:
 class TeacherActor:
     """A teacher in a process of its own: loaded once, then views in, labels out."""
 
-    def __init__(self, saved: Any, cpus: float, gpus: float, counter: Counter | None) -> None:
+    def __init__(
+        self, saved: Any, task: Task, cpus: float, gpus: float, counter: Counter | None
+    ) -> None:
         """`saved` is a `SavedModel`, or a reference to one in the object store."""
         saved = ray.get(saved) if isinstance(saved, ray.ObjectRef) else saved
         torch.set_num_threads(max(1, int(cpus)))
         device = "cuda" if gpus > 0 else "cpu"
-        task = make_task(saved.card.task, saved.card.model, len(saved.card.classes))
         self._teacher = Teacher(saved.load(device), task, device)
         self._counter = counter
 
@@ -97,25 +98,30 @@ def _raw_rows(views: Views, labels: list[Labels]) -> pa.Table:
 
 
 def label(
-    images: pa.Table, saved: SavedModel, out: Path, config: LabelConfig, counter: Counter | None
+    images: pa.Table,
+    saved: SavedModel,
+    task: Task,
+    out: Path,
+    config: LabelConfig,
+    counter: Counter | None,
 ) -> None:
-    """Label every image once: `out/raw` and `out/failures.parquet`.
+    """Label every image once: `out/raw` and `out/failures.parquet`. `task` is the model's own.
 
     An image that cannot be read is a row of failures.parquet; the run goes on. What an interrupted
     call left is begun anew.
     """
     shutil.rmtree(out / "raw", ignore_errors=True)
     if config.actors[1] == 0:
-        _label_here(images, saved, out / "raw", config, counter)
+        _label_here(images, saved, task, out / "raw", config, counter)
     else:
-        dataset = labeled(images, saved, config, counter)
+        dataset = labeled(images, saved, task, config, counter)
         dataset.write_parquet(str(out / "raw"), partition_cols=["status"], compression="zstd")
     failed = _read_raw(out, "failed")
     pq.write_table(failed.select(FAILURE_ROW.names).cast(FAILURE_ROW), out / "failures.parquet")
 
 
 def labeled(
-    images: pa.Table, saved: SavedModel, config: LabelConfig, counter: Counter | None
+    images: pa.Table, saved: SavedModel, task: Task, config: LabelConfig, counter: Counter | None
 ) -> ray.data.Dataset:
     """The labelling pipeline as a lazy dataset: nothing runs before it is consumed."""
     side = saved.card.model.image_size_px
@@ -135,6 +141,7 @@ def labeled(
                 TeacherActor,
                 fn_constructor_args=(
                     ray.put(saved),
+                    task,
                     config.cpus_per_actor,
                     config.gpus_per_actor,
                     counter,
@@ -151,10 +158,15 @@ def labeled(
 
 
 def _label_here(
-    images: pa.Table, saved: SavedModel, raw: Path, config: LabelConfig, counter: Counter | None
+    images: pa.Table,
+    saved: SavedModel,
+    task: Task,
+    raw: Path,
+    config: LabelConfig,
+    counter: Counter | None,
 ) -> None:
     """The same without a pool: one process, one thread of control, for a debugger."""
-    teacher = TeacherActor(saved, config.cpus_per_actor, config.gpus_per_actor, counter)
+    teacher = TeacherActor(saved, task, config.cpus_per_actor, config.gpus_per_actor, counter)
     side = saved.card.model.image_size_px
     starts = range(0, images.num_rows, config.batch_size)
     parts = [images.slice(start, config.batch_size) for start in starts]

@@ -35,7 +35,6 @@ from ray_st.selftraining.stages import (
     training_job,
 )
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage
-from ray_st.tasks import make_task
 from ray_st.training.loop import Job
 
 
@@ -100,13 +99,13 @@ class Loop:
 
     def _label(self, teacher: SavedModel) -> tuple[dict[str, Any], pa.Table]:
         pool, out = require_pool(self.materials), self.out / "pseudo"
+        task = self.learning.make_task(len(teacher.card.classes))
         with shown({"label": pool.num_rows}, self.console) as counters:
             summary, accepted = label_stage(
-                pool, teacher, out, self.label, self.policy, counters["label"]
+                pool, teacher, task, out, self.label, self.policy, counters["label"]
             )
         require_labels(accepted, out)
         human, truth = self.materials.human, self.materials.pool_truth
-        task = make_task(self.learning.task, self.learning.model, len(human.classes))
         facts = {**summary["pseudo"], **pseudo_facts(task, accepted, human.rows, truth)}
         self._say("label", labelled(facts), summary["seconds"])
         return {**summary, "pseudo": facts}, accepted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from ray_st.models.saved import SavedModel, read_model, require_classes, require
 from ray_st.progress import Counter
 from ray_st.selftraining.folder import SUMMARY, finished, require_one_model, write_summary
 from ray_st.tasks import TaskName, make_task
+from ray_st.tasks.detection import DetectConfig
 from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import load_log
 from ray_st.training.loop import PREDICTIONS, Job, fit
@@ -45,18 +46,29 @@ class Learning:
     model: ModelConfig
     augment: AugmentConfig
     train: TrainConfig
+    detect: DetectConfig = field(default_factory=DetectConfig)
 
     @classmethod
     def of(cls, config: Any) -> Learning:
         """Pick them from a verb's config; raises `UserError` for a model that cannot be built."""
         with torch.device("meta"):  # without memory: the largest has half a billion parameters
             build(config.model, config.task, 1)  # else every worker finds out, long after the start
-        return cls(task=config.task, model=config.model, augment=config.augment, train=config.train)
+        return cls(
+            task=config.task,
+            model=config.model,
+            augment=config.augment,
+            train=config.train,
+            detect=config.detect,
+        )
 
     @property
     def kind(self) -> type[Labels]:
         """The kind of labels that is learned from."""
-        return make_task(self.task, self.model, 1).kind
+        return self.make_task(1).kind
+
+    def make_task(self, num_classes: int) -> Task:
+        """Give the task object of these sections."""
+        return make_task(self.task, self.model, num_classes, self.detect)
 
 
 def training_job(
@@ -92,7 +104,7 @@ def training_job(
         train=train,
         human=stream(human.rows, Origin.HUMAN, train.batch_size),
         pseudo=None if pseudo is None else stream(pseudo, Origin.PSEUDO, train.num_pseudo),
-        objective=make_task(learning.task, learning.model, len(human.classes)),
+        objective=learning.make_task(len(human.classes)),
         num_outputs=len(human.classes),
         val=ray.put(val.rows.combine_chunks()),
         num_val=val.rows.num_rows,
@@ -149,6 +161,7 @@ def role_of(*, has_pseudo: bool) -> Literal["teacher", "student"]:
 def label_stage(
     images: pa.Table,
     saved: SavedModel,
+    task: Task,
     out: Path,
     config: LabelConfig,
     policy: PolicyConfig,
@@ -163,7 +176,7 @@ def label_stage(
     if (summary := finished(out)) is not None:
         return summary, pq.read_table(path, partitioning=None)
     begun = time.monotonic()
-    label(images, saved, out, config, counter)
+    label(images, saved, task, out, config, counter)
     seconds = time.monotonic() - begun
     accepted = pseudo_labels(read_raw(out), policy)
     pq.write_table(accepted, path)

@@ -10,20 +10,24 @@ from typing import Literal
 
 from ray_st.config import require
 from ray_st.models import ModelConfig
+from ray_st.tasks.classification import Classification
+from ray_st.tasks.detection import DetectConfig, Detection
+from ray_st.tasks.segmentation import Segmentation
 from ray_st.tasks.task import Task
 
 TaskName = Literal["detection", "segmentation", "classification"]
 
 
-def make_task(name: str, model: ModelConfig, num_classes: int) -> Task:
-    """Give the task object that understands this model's outputs."""
-    from ray_st.tasks.classification import Classification
-    from ray_st.tasks.detection import Detection
-    from ray_st.tasks.segmentation import Segmentation
-
+def make_task(
+    name: str, model: ModelConfig, num_classes: int, detect: DetectConfig | None = None
+) -> Task:
+    """Give the task object that understands this model's outputs; `detect` is for detection."""
     makers: dict[str, Callable[[], Task]] = {
         "detection": lambda: Detection(
-            num_classes=num_classes, levels=model.levels, anchor_scale=model.anchor_scale
+            num_classes=num_classes,
+            levels=model.levels,
+            anchor_scale=model.anchor_scale,
+            detect=detect or DetectConfig(),
         ),
         "segmentation": lambda: Segmentation(num_classes=num_classes),
         "classification": lambda: Classification(num_classes=num_classes),

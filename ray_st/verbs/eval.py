@@ -26,6 +26,8 @@ from ray_st.selftraining.folder import require_one_model, write_summary
 from ray_st.selftraining.loop import headline
 from ray_st.selftraining.materials import require_kind
 from ray_st.tasks import make_task
+from ray_st.tasks.detection import DetectConfig
+from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import finite
 from ray_st.training.loop import PREDICTIONS
 from ray_st.verbs.verb import Verb, complete
@@ -44,6 +46,7 @@ class EvalVerb(Verb):
     out: str = "runs/eval"
     """Folder of the results; running the same again goes on with it."""
     label: LabelConfig = field(default_factory=LabelConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
 
 
 CONFIG = EvalVerb
@@ -56,12 +59,14 @@ def run(config: EvalVerb, console: Console) -> None:
     truth = open_labeled(config.data, images=config.images, images_field="images")
     if truth.rows.num_rows == 0:
         raise UserError(f"data: {config.data} lists no image; name a set that has some")
-    require_kind(truth, make_task(saved.card.task, saved.card.model, 1).kind, "data")
+    card = saved.card
+    task = make_task(card.task, card.model, len(card.classes), config.detect)
+    require_kind(truth, task.kind, "data")
     require_classes(saved, truth.classes, what="model", data=config.data)
 
     def work(out: Path) -> dict[str, Any]:
         require_fits(labeling_needs(config.label), **resources())
-        return _measured(saved, truth, out, config.label, console)
+        return _measured(saved, task, truth, out, config.label, console)
 
     summary = complete(config, console, f"{truth.rows.num_rows} images to measure on", work)
     if summary is not None:
@@ -71,16 +76,20 @@ def run(config: EvalVerb, console: Console) -> None:
 
 
 def _measured(
-    saved: SavedModel, truth: LabeledSet, out: Path, config: LabelConfig, console: Console
+    saved: SavedModel,
+    task: Task,
+    truth: LabeledSet,
+    out: Path,
+    config: LabelConfig,
+    console: Console,
 ) -> dict[str, Any]:
     begun = time.monotonic()
     images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
     with shown({"eval": images.num_rows}, console) as counters:
-        label(images, saved, out, config, counters["eval"])
+        label(images, saved, task, out, config, counters["eval"])
     predictions = read_raw(out)
     pq.write_table(predictions, out / PREDICTIONS)
     pq.write_table(truth.rows, out / "val.parquet")
-    task = make_task(saved.card.task, saved.card.model, len(truth.classes))
     summary = {
         "verb": "eval",
         "model": finite(task.metrics(truth.rows, predictions, truth.classes)),

@@ -21,6 +21,8 @@ from ray_st.models.saved import read_model
 from ray_st.progress import shown
 from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.stages import label_stage, labelled
+from ray_st.tasks import make_task
+from ray_st.tasks.detection import DetectConfig
 from ray_st.verbs.verb import Verb, complete
 
 
@@ -35,6 +37,7 @@ class LabelVerb(Verb):
     out: str = "runs/label"
     """Folder of the results; running the same again goes on with it."""
     label: LabelConfig = field(default_factory=LabelConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
 
@@ -45,13 +48,15 @@ def run(config: LabelVerb, console: Console) -> None:
     """Label every image once."""
     require_one_model(config.teacher, "teacher")
     saved = read_model(config.teacher, "teacher")
+    card = saved.card
+    task = make_task(card.task, card.model, len(card.classes), config.detect)
     images = open_images(config.images)
 
     def work(out: Path) -> dict[str, Any]:
         require_fits(labeling_needs(config.label), **resources())
         with shown({"label": images.num_rows}, console) as counters:
             summary, _ = label_stage(
-                images, saved, out, config.label, config.policy, counters["label"]
+                images, saved, task, out, config.label, config.policy, counters["label"]
             )
         return summary
 

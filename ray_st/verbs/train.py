@@ -31,6 +31,7 @@ from ray_st.selftraining.stages import (
     training_job,
 )
 from ray_st.tasks import TaskName
+from ray_st.tasks.detection import DetectConfig
 from ray_st.training.schedule import TrainConfig
 from ray_st.verbs.verb import Verb, complete, recipe_of, say_start
 
@@ -50,6 +51,7 @@ class TrainVerb(Verb):
     init: InitConfig = field(default_factory=InitConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
 

@@ -27,6 +27,7 @@ from ray_st.selftraining import folder
 from ray_st.selftraining.loop import LoopConfig
 from ray_st.selftraining.sweep import SweepConfig
 from ray_st.tasks import TaskName
+from ray_st.tasks.detection import DetectConfig
 from ray_st.training.schedule import TrainConfig
 
 
@@ -53,6 +54,7 @@ class LoopSections:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
