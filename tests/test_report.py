@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pages import render
 from PIL import Image
 
 from ray_st.config import UserError
@@ -47,26 +47,6 @@ SUMMARY: dict[str, Any] = {
     "versions": {"ray": "2.60.0"},
     "findings": {"normalised_helps": True},
 }
-
-
-class Page(HTMLParser):
-    """What a browser would meet: tags with their attributes, and the text between."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data.replace("\u00a0", " ")
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def write_summary(out: Path, **changes: Any) -> None:
@@ -130,11 +110,6 @@ def run_folder(tmp_path: Path, images: list[Path]) -> Path:
     write_labels(out / "val.parquet", images, Origin.HUMAN, 1.0)
     write_labels(out / "pseudo" / "labels.parquet" / "part-0.parquet", images, Origin.PSEUDO, 0.8)
     return out
-
-
-def render(out: Path) -> tuple[str, Page]:
-    html = write_report(out).read_text("utf-8")
-    return html, Page(html)
 
 
 def test_the_page_holds_the_figures_and_the_verdict(run_folder: Path) -> None:
@@ -299,7 +274,7 @@ def test_a_sweep_folder_shows_a_chart_and_a_table_of_its_alphas(tmp_path: Path) 
 
 def test_a_sweep_in_which_all_diverged_is_said_plainly() -> None:
     sweep = [{"alpha": 1, "normalised": True, "AP": None}]
-    assert wording.headline({"sweep": sweep}) == "No alpha has an AP: every trial diverged."
+    assert wording.headline({"sweep": sweep}) == "No alpha reached any AP: every trial diverged."
 
 
 def test_the_failures_of_a_run_are_found_beside_its_pseudo_labels(run_folder: Path) -> None:
@@ -432,6 +407,8 @@ def test_damaged_lines_of_a_log_are_left_out_and_counted(
         ({"pseudo": "x"}, "pseudo: must be an object, got 'x'"),
         ({"seconds": 12}, "seconds: must be an object, got 12"),
         ({"classes": {"a": 1}}, "classes: must be a list, got {'a': 1}"),
+        ({"figures": "AP"}, "figures: must be a list, got 'AP'"),
+        ({"figures": ["AP", 5]}, "figures[1]: must be the name of a metric, got 5"),
     ],
 )
 def test_a_summary_of_another_shape_is_one_line(

@@ -7,7 +7,7 @@ which escapes every value; only the SVG that our own plots drew is placed as it 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ray_st.report import wording
+from ray_st.report import figures, pseudo, tables, wording
 from ray_st.report.canvas import Plot
 from ray_st.report.gallery import MIN_SCORE, pseudo_strips, validation_strips
 from ray_st.report.palette import DARK, LIGHT, MODELS, colour_name
 from ray_st.report.plots import alpha_plot, reference_loss_plot, student_loss_plot
 from ray_st.report.run_files import RunFiles, number, read_failures, read_run
 
-AP_KEYS = ("AP", "AP50", "AP75")
-CLASS_PREFIX = "AP/"
-SWEEP_KEYS = ("AP", "AP50")
 NUM_FAILURES = 8  # named on the page
 PHASES = {
     "train": "Train",
@@ -64,17 +61,18 @@ def write_report(out: Path) -> Path:
 
 def _values(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows of a summary, formatted."""
-    pseudo = summary.get("pseudo") or {}
+    found = summary.get("pseudo") or {}
     return {
         "verb": summary.get("verb") or "run",
         "headline": wording.headline(summary),
         "caution": wording.caution(summary) or wording.context(summary),
+        "ranking": figures.ranking(summary),
         "bars": _bars(summary),
-        "ap_table": _ap_table(summary, [key for key in AP_KEYS if _measured(summary, key)]),
-        "class_table": _ap_table(summary, _class_keys(summary)),
-        "sweep_table": _sweep_table(summary.get("sweep") or []),
-        "facts": _pseudo_facts(pseudo),
-        "warnings": wording.pseudo_warnings(pseudo),
+        "figure_table": tables.figure_table(summary),
+        "class_tables": tables.class_tables(summary),
+        "sweep_table": tables.sweep_table(summary),
+        "facts": pseudo.facts(found),
+        "warnings": pseudo.warnings(found),
         "phases": _phases(summary.get("seconds") or {}),
         "findings": _pairs({k: v for k, v in (summary.get("findings") or {}).items() if v != {}}),
         "versions": _pairs(summary.get("versions") or {}),
@@ -92,76 +90,22 @@ def _drawn(*plots: Plot | None) -> list[tuple[Plot, Markup]]:
 
 def _bars(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One bar a model, on an axis that starts at 0, with the student's gain over it."""
-    measured = {model: wording.average_precision(summary, model) for model in MODELS}
-    aps = [ap for ap in measured.values() if ap is not None]
-    if len(aps) < 2:
+    values = {model: figures.value(summary, model) for model in MODELS}
+    measured = {model: value for model, value in values.items() if value is not None}
+    if len(measured) < 2:
         return []  # nothing to compare
-    longest = max(aps) or 1.0
-    by_rival = wording.gains(summary)
+    longest = max(measured.values()) or 1.0
+    by_rival, figure = wording.gains(summary), figures.ranking(summary)
     return [
         {
             "model": MODELS[model],
             "colour": colour_name(model),
-            "ap": wording.points(ap),
-            "percent": round(100 * ap / longest, 2),
-            "gain": wording.signed(by_rival[model]) if model in by_rival else "",
+            "value": figures.points(value),
+            "percent": round(100 * value / longest, 2),
+            "gain": figure.gained(by_rival[model]) if model in by_rival else "",
         }
-        for model, ap in measured.items()
-        if ap is not None
+        for model, value in measured.items()
     ]
-
-
-def _measured(summary: Mapping[str, Any], key: str) -> bool:
-    return any(wording.average_precision(summary, model, key) is not None for model in MODELS)
-
-
-def _class_keys(summary: Mapping[str, Any]) -> list[str]:
-    keys = [key for model in MODELS for key in summary.get(model) or {}]
-    return [key for key in dict.fromkeys(keys) if key.startswith(CLASS_PREFIX)]
-
-
-def _ap_table(summary: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
-    """Model names, and a row a metric: its name, and text and is-best for each model."""
-    models = [model for model in MODELS if summary.get(model)]
-    rows = []
-    for key in keys:
-        cells = _best_marked([wording.average_precision(summary, model, key) for model in models])
-        rows.append((key.removeprefix(CLASS_PREFIX), cells))
-    heads = [(MODELS[model], colour_name(model)) for model in models]
-    return {"heads": heads, "rows": rows if heads else []}
-
-
-def _sweep_table(sweep: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A row a trial, in the shape of `_ap_table`: alpha, how the losses were joined, figures."""
-    keys = [key for key in SWEEP_KEYS if any(key in trial for trial in sweep)]
-    columns = [[(wording.loss_name(trial), False) for trial in sweep]]
-    columns += [_best_marked([wording.measured(trial, key) for trial in sweep]) for key in keys]
-    names = [f"{trial['alpha']:g}" for trial in sweep]
-    heads = [("Loss", ""), *((key, "") for key in keys)]
-    return {"heads": heads, "rows": list(zip(names, zip(*columns, strict=True), strict=True))}
-
-
-def _best_marked(values: Sequence[float | None]) -> list[tuple[str, bool]]:
-    """Text and is-best of each; one alone is not the best of anything."""
-    shown = [wording.points(value) for value in values]
-    best = max((float(text) for text in shown if text != "–"), default=None)
-    return [(text, len(shown) > 1 and text != "–" and float(text) == best) for text in shown]
-
-
-def _pseudo_facts(pseudo: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Value, name and a word of context for each figure that is there."""
-    human = number(pseudo.get("human_boxes_per_image"))
-    beside = f"people drew {human:.2f}" if human else ""  # `label` knows none
-    kinds = (
-        ("images", "pool images labelled", "", "{:,.0f}"),
-        ("boxes_per_image", "boxes an image", beside, "{:.2f}"),
-        ("empty_share", "images with no box", "", "{:.0%}"),
-        ("precision", "of the pseudo boxes are right", "precision", "{:.0%}"),
-        ("recall", "of the true objects were found", "recall", "{:.0%}"),
-        ("failures", "images failed", "", "{:,.0f}"),
-    )
-    read = [(number(pseudo.get(key)), name, note, form) for key, name, note, form in kinds]
-    return [(form.format(v), name, note) for v, name, note, form in read if v is not None]
 
 
 def _phases(seconds: Mapping[str, Any]) -> list[tuple[str, str, float]]:

@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ray_st.report.canvas import STYLE, Plot, add_legend, new_canvas, svg_of
+from ray_st.report.figures import figure, keys, measured, points, ranking, value
 from ray_st.report.palette import LIGHT, MODELS, colour_name
 from ray_st.report.run_files import Curve, number
-from ray_st.report.wording import average_precision, loss_name, measured, points
+from ray_st.report.wording import loss_name
 
 MAX_POINTS = 500  # a line; more cannot be seen at this size
 LOG_RATIO = 20.0  # largest over smallest loss from which the y axis is logarithmic
@@ -57,7 +58,7 @@ _Line = tuple[
 
 def _loss_plot(name: str, title: str, note: str, lines: Sequence[_Line]) -> Plot | None:
     with mpl.rc_context(STYLE):
-        figure, axes = new_canvas("step", "loss")
+        canvas, axes = new_canvas("step", "loss")
         said = [_draw_loss(axes, line) for line in lines]
         if not any(said):
             return None
@@ -74,7 +75,7 @@ def _loss_plot(name: str, title: str, note: str, lines: Sequence[_Line]) -> Plot
         add_legend(axes)
         alt = f"{title}. {' '.join(filter(None, said))}"
         note = f"Faint: each step. Strong: moving average. {note}"
-        return Plot(title=title, note=note, alt=alt, svg=svg_of(figure, name))
+        return Plot(title=title, note=note, alt=alt, svg=svg_of(canvas, name))
 
 
 def _draw_loss(axes: Axes, line: _Line) -> str:
@@ -98,65 +99,71 @@ def _draw_loss(axes: Axes, line: _Line) -> str:
 
 
 def alpha_plot(summary: Mapping[str, Any]) -> Plot | None:
-    """AP over alpha: normalised loss and plain sum, with the other models as horizontal lines."""
-    sweep = summary.get("sweep") or []
+    """The ranking figure over alpha: both losses, with the other models as horizontal lines."""
+    sweep, key = summary.get("sweep") or [], keys(summary)[0]
     if not sweep:
         return None
     alphas = sorted({float(trial["alpha"]) for trial in sweep})
     with mpl.rc_context(STYLE):
-        figure, axes = new_canvas("alpha: weight of the pseudo labels", "AP of the student")
+        canvas, axes = new_canvas(
+            "alpha: weight of the pseudo labels", f"{ranking(summary).name} of the student"
+        )
         axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
         axes.set_xlim(-0.4, len(alphas) - 0.6)
         axes.margins(y=0.2)  # room at the foot for the runs that diverged
         _references(axes, summary)
-        said = [_draw_sweep(axes, sweep, alphas, normalised=flag) for flag in (True, False)]
-        diverged = [trial for trial in sweep if measured(trial) is None]
-        _draw_diverged(axes, diverged, alphas)
+        said = [_draw_sweep(axes, sweep, alphas, key, normalised=flag) for flag in (True, False)]
+        diverged = [trial for trial in sweep if measured(trial, key) is None]
+        _draw_diverged(axes, diverged, alphas, key)
         add_legend(axes)
-        title = "AP over alpha"
+        title = f"{ranking(summary).title} over alpha"
         alt = f"{title}. {' '.join(filter(None, said))} {len(diverged)} diverged."
         return Plot(
-            title=title, note=_alpha_note(sweep, diverged), alt=alt, svg=svg_of(figure, "alpha")
+            title=title, note=_alpha_note(sweep, diverged), alt=alt, svg=svg_of(canvas, "alpha")
         )
 
 
 def _references(axes: Axes, summary: Mapping[str, Any]) -> None:
     for model, dashes in (("teacher", "--"), ("human_only", ":")):
-        ap = average_precision(summary, model)
-        if ap is not None:
-            label = f"{MODELS[model].lower()} {points(ap)}"
-            axes.axhline(ap, ls=dashes, lw=1.6, color=LIGHT[colour_name(model)], label=label)
+        height = value(summary, model)
+        if height is not None:
+            label = f"{MODELS[model].lower()} {points(height)}"
+            axes.axhline(height, ls=dashes, lw=1.6, color=LIGHT[colour_name(model)], label=label)
 
 
 def _draw_sweep(
-    axes: Axes, sweep: Sequence[Mapping[str, Any]], alphas: list[float], *, normalised: bool
-) -> str:
+    axes: Axes, sweep: Sequence[Mapping[str, Any]], alphas: list[float], key: str, *,
+    normalised: bool,
+) -> str:  # fmt: skip
     trials = [trial for trial in sweep if bool(trial["normalised"]) == normalised]
-    found = [(float(trial["alpha"]), measured(trial)) for trial in trials]
-    by_alpha = sorted((alpha, ap) for alpha, ap in found if ap is not None)
+    found = [(float(trial["alpha"]), measured(trial, key)) for trial in trials]
+    by_alpha = sorted((alpha, height) for alpha, height in found if height is not None)
     if not by_alpha:
         return ""
     places = [alphas.index(alpha) for alpha, _ in by_alpha]
-    aps = [ap for _, ap in by_alpha]
+    heights = [height for _, height in by_alpha]
     name = loss_name(trials[0])
     colour = LIGHT["student"]
     marker, fill = ("o-", colour) if normalised else ("D", LIGHT["paper"])
-    axes.plot(places, aps, marker, color=colour, mfc=fill, lw=2, ms=6, mew=1.6, label=name)
+    axes.plot(places, heights, marker, color=colour, mfc=fill, lw=2, ms=6, mew=1.6, label=name)
     if not normalised:
-        for place, (alpha, ap) in zip(places, by_alpha, strict=True):
-            rivals = [measured(t) for t in sweep if t["normalised"] and t["alpha"] == alpha]
-            above = any(rival is not None and rival < ap for rival in rivals)
-            _label(axes, f"{name} {points(ap)}", (place, ap), alphas, above=above)
-    return f"{name}: {', '.join(f'{points(ap)} at alpha {alpha:g}' for alpha, ap in by_alpha)}."
+        for place, (alpha, height) in zip(places, by_alpha, strict=True):
+            rivals = [measured(t, key) for t in sweep if t["normalised"] and t["alpha"] == alpha]
+            above = any(rival is not None and rival < height for rival in rivals)
+            _label(axes, f"{name} {points(height)}", (place, height), alphas, above=above)
+    said = (f"{points(height)} at alpha {alpha:g}" for alpha, height in by_alpha)
+    return f"{name}: {', '.join(said)}."
 
 
-def _draw_diverged(axes: Axes, diverged: Sequence[Mapping[str, Any]], alphas: list[float]) -> None:
+def _draw_diverged(
+    axes: Axes, diverged: Sequence[Mapping[str, Any]], alphas: list[float], key: str
+) -> None:
     places = [alphas.index(float(trial["alpha"])) for trial in diverged]
     if not places:
         return
     at_foot = axes.get_xaxis_transform()
     axes.plot(places, [0.05] * len(places), "x", color=LIGHT["ink"], ms=7, mew=1.8,
-              transform=at_foot, label="diverged, no AP")  # fmt: skip
+              transform=at_foot, label=f"diverged, no {figure(key).name}")  # fmt: skip
     for place, trial in zip(places, diverged, strict=True):
         if not trial["normalised"]:
             text = f"{loss_name(trial)}: diverged"

@@ -2,7 +2,7 @@
 
 In: the folder that a verb leaves. Out: `RunFiles`, `LabelledImage`s chosen from LABEL_ROW Parquet,
 and `Failures`. A damaged summary.json is refused; another damaged file is left out of the report,
-with a line in the log. Next: `wording.py`.
+with a line in the log. Next: `figures.py`.
 """
 
 from __future__ import annotations
@@ -86,11 +86,15 @@ def read_run(out: Path) -> RunFiles:
 def require_shape(path: Path, summary: Mapping[str, Any]) -> None:
     """Refuse a summary whose parts are of another kind than a verb writes."""
     objects = (*MODELS, "pseudo", "seconds", "findings", "versions")
-    for name, kind in {**dict.fromkeys(objects, dict), "classes": list, "sweep": list}.items():
+    lists = ("classes", "figures", "sweep")
+    for name, kind in {**dict.fromkeys(objects, dict), **dict.fromkeys(lists, list)}.items():
         part = summary.get(name)
         if not isinstance(part, kind | None):
             word = "a list" if kind is list else "an object"
             raise _misshapen(path, name, word, part)
+    for index, key in enumerate(summary.get("figures") or []):
+        if not isinstance(key, str):
+            raise _misshapen(path, f"figures[{index}]", "the name of a metric", key)
     for index, trial in enumerate(summary.get("sweep") or []):
         name = f"sweep[{index}]"
         if not isinstance(trial, dict):
