@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from ray_st.report import figures, pseudo, tables, wording
 from ray_st.report.canvas import Plot
-from ray_st.report.gallery import MIN_SCORE, pseudo_strips, validation_strips
+from ray_st.report.gallery import pseudo_gallery, validation_gallery
 from ray_st.report.palette import DARK, LIGHT, MODELS, colour_name
 from ray_st.report.plots import alpha_plot, reference_loss_plot, student_loss_plot
 from ray_st.report.run_files import RunFiles, number, read_failures, read_run
@@ -48,10 +48,9 @@ def write_report(out: Path) -> Path:
         recipe_yaml=run.recipe_yaml,
         loss_plots=_drawn(*_loss_plots(run)),
         alpha_plots=_drawn(alpha_plot(run.summary)),
-        validation=validation_strips(out, run.summary, classes),
-        pseudo_images=pseudo_strips(out, run.summary, classes),
+        validation=validation_gallery(out, run.summary, classes),
+        pool=pseudo_gallery(out, run.summary, classes),
         failures=read_failures(out, run.summary, NUM_FAILURES),
-        min_score=MIN_SCORE,
         **_values(run.summary),
     )
     path, part = out / "report.html", out / "report.html.part"

@@ -18,6 +18,7 @@ LIGHT: Final = {
     "pseudo": "#cc79a7",
     "student": "#00875f",
     "model": "#00875f",
+    "wrong": "#b93a10",
 }
 
 DARK: Final = {
@@ -30,6 +31,7 @@ DARK: Final = {
     "pseudo": "#e6a3c8",
     "student": "#2fc795",
     "model": "#2fc795",
+    "wrong": "#ff9068",
 }
 
 MODELS: Final = {

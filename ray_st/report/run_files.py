@@ -45,11 +45,10 @@ class RunFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImage:
-    """One LABEL_ROW: an image by its address, and labels in pixels of that image."""
+    """One LABEL_ROW: an image by its address, and labels in pixels of that image as decoded."""
 
     image_id: int
     uri: str
-    size_hw: tuple[int, int]
     labels: Labels
 
 
@@ -199,9 +198,8 @@ def _images(table: pa.Table) -> list[LabelledImage]:
     nulls = [name for name in required if table.column(name).null_count]
     if nulls:
         raise ValueError(f"{nulls[0]} must not be null")
-    names = ("image_id", "uri", "height_px", "width_px")
-    columns = [table.column(name).to_pylist() for name in names]
+    columns = [table.column(name).to_pylist() for name in ("image_id", "uri")]
     return [
-        LabelledImage(image_id=image_id, uri=uri, size_hw=(height, width), labels=labels)
-        for image_id, uri, height, width, labels in zip(*columns, unpack(table), strict=True)
+        LabelledImage(image_id=image_id, uri=uri, labels=labels)
+        for image_id, uri, labels in zip(*columns, unpack(table), strict=True)
     ]
