@@ -10,7 +10,7 @@ from ray_st.config import UserError
 from ray_st.data.augment import AugmentConfig, view
 from ray_st.data.augment.colour import JITTER_PROBABILITY, jittered
 from ray_st.data.images import PAD_RGB
-from ray_st.data.labels import Detections
+from ray_st.data.labels import IGNORE, ClassLabel, Detections, SegmentationMap
 
 pytestmark = pytest.mark.pure
 
@@ -166,6 +166,60 @@ def test_boxes_stay_in_the_view_and_the_seed_decides(height, width, size_px, low
     again, kept_again = view(pixels, labels, size_px, rng(seed), config)
     np.testing.assert_array_equal(shown, again)
     np.testing.assert_array_equal(kept.boxes_xyxy, kept_again.boxes_xyxy)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    size_px=st.integers(1, 60),
+    seed=st.integers(0, 2**32),
+)
+def test_a_class_map_goes_with_its_pixels(height, width, size_px, seed):
+    # Each pixel's red is its class, and nothing is resized: flips and crops keep them together.
+    pixels = rng(seed).integers(0, 254, (height, width, 3), dtype=np.uint8)
+    scale = max(height, width) / size_px
+    config = AugmentConfig(flip_probability=0.5, scale_jitter=(scale, scale))
+    labels = SegmentationMap(class_map=pixels[:, :, 0])
+    shown, moved = view(pixels, labels, size_px, rng(seed), config)
+    is_image = moved.class_map != IGNORE
+    assert is_image.sum() == min(height, size_px) * min(width, size_px)
+    np.testing.assert_array_equal(shown[is_image][:, 0], moved.class_map[is_image])
+    assert (shown[~is_image] == PAD_RGB).all()
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.77, 1.6])
+def test_a_resized_class_map_stays_on_its_object(scale):
+    pixels = np.zeros((40, 30, 3), np.uint8)
+    class_map = np.zeros((40, 30), np.uint8)
+    pixels[10:22, 8:20] = 255
+    class_map[10:22, 8:20] = 1
+    config = AugmentConfig(flip_probability=0.5, scale_jitter=(scale, scale))
+    for seed in range(10):
+        shown, moved = view(pixels, SegmentationMap(class_map=class_map), 48, rng(seed), config)
+        bright, marked = shown[:, :, 0] > 127, moved.class_map == 1
+        bright &= moved.class_map != IGNORE  # padding is bright too
+        assert marked.sum() > 5
+        # Bilinear and nearest may differ by half a pixel at the rim, but not about the middle.
+        middles = [np.argwhere(each).mean(axis=0) for each in (bright, marked)]
+        assert np.abs(middles[0] - middles[1]).max() < 0.5
+
+
+def test_an_unknown_map_and_a_class_have_views():
+    pixels = np.zeros((7, 3, 3), np.uint8)
+    _, blank = view(pixels, SegmentationMap.unknown(), 32, rng(), AugmentConfig())
+    assert blank.class_map.shape == (32, 32)
+    assert (blank.class_map == IGNORE).all()
+    _, same = view(pixels, ClassLabel.of([3]), 32, rng(), AugmentConfig(flip_probability=1))
+    assert same.top_class_ids.tolist() == [3]
+
+
+def test_the_pixels_do_not_depend_on_the_kind_of_labels():
+    pixels = rng(3).integers(0, 256, (33, 21, 3), dtype=np.uint8)
+    labels = (Detections.of(), SegmentationMap.unknown(), ClassLabel.unknown())
+    shown = [view(pixels, one, 16, rng(5), AugmentConfig())[0] for one in labels]
+    assert (shown[0] == shown[1]).all()
+    assert (shown[0] == shown[2]).all()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ray_st.data.batches import collate, paired
-from ray_st.data.labels import Detections, Origin
+from ray_st.data.labels import ClassLabel, Detections, Origin, SegmentationMap
 
 pytestmark = pytest.mark.pure
 
@@ -58,6 +58,25 @@ def test_paired_puts_the_human_half_first(num_human, num_pseudo):
     ]
     assert [len(one) for one in batch.labels] == [*range(num_human), *range(num_pseudo)]
     assert batch.is_valid.tolist() == [i % 2 == 0 for i in [*range(num_human), *range(num_pseudo)]]
+
+
+@pytest.mark.parametrize(
+    "labels", [SegmentationMap(class_map=np.zeros((SIDE, SIDE), np.uint8)), ClassLabel.of([1])]
+)
+def test_labels_of_every_kind_are_carried_as_they_are(labels):
+    halves = [
+        collate(
+            np.zeros((2, SIDE, SIDE, 3), np.uint8),
+            [labels, labels.unknown()],
+            origin=origin,
+            is_valid=np.ones(2, bool),
+            image_ids=np.arange(2),
+        )
+        for origin in (Origin.HUMAN, Origin.PSEUDO)
+    ]
+    batch = paired(*halves).to(torch.device("cpu"))
+    assert [one.amount() for one in batch.labels] == [1, 0, 1, 0]
+    assert batch.labels[0] is batch.labels[2] is labels
 
 
 @pytest.mark.filterwarnings("error")

@@ -6,7 +6,7 @@ import torch
 from tiny import tiny_batch, tiny_model, tiny_task
 
 from ray_st.data.images import fit
-from ray_st.data.labels import Detections
+from ray_st.data.labels import ClassLabel, Detections, SegmentationMap
 from ray_st.labeling.teacher import Teacher
 
 pytestmark = pytest.mark.pure
@@ -76,6 +76,43 @@ def test_each_image_gets_its_own_boxes_and_an_empty_one_none():
     assert found[2].boxes_xyxy.tolist() == [[0, 0, 4, 4]]
     assert found[0].scores.tolist() == pytest.approx([0.2, 0.2])
     assert found[2].scores.tolist() == pytest.approx([0.4])
+
+
+class Fixed:
+    """Answers with the labels given, whatever it is shown."""
+
+    def __init__(self, labels):
+        self.labels, self.kind = labels, type(labels[0])
+
+    def predictions(self, outputs, size_hw):
+        assert size_hw == (SIDE, SIDE)
+        return self.labels[: len(outputs)]
+
+
+@pytest.mark.parametrize("size_hw", [(64, 64), (101, 37), (3, 500), (1, 1), (128, 128)])
+def test_maps_come_back_at_the_size_of_the_source(size_hw):
+    # In the view, class 1 fills the image's own place and class 2 the padding below or beside it.
+    height, width = fit(np.zeros((*size_hw, 3), np.uint8), SIDE)[1].resized_hw
+    class_map = np.full((SIDE, SIDE), 2, np.uint8)
+    class_map[:height, :width] = 1
+    confidence = np.where(class_map == 1, 200, 9).astype(np.uint8)
+    task = Fixed([SegmentationMap(class_map=class_map, confidence=confidence)])
+    teacher = Teacher(Means(), task)
+    pixels = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    (found,) = teacher.predict(pixels, np.array([size_hw]))
+    assert teacher.kind is SegmentationMap
+    assert found.class_map.shape == found.confidence.shape == size_hw
+    assert (found.class_map == 1).all()
+    assert (found.confidence == 200).all()
+
+
+def test_classes_come_back_as_they_are():
+    labels = [ClassLabel.of([4, 2], [0.7, 0.2]), ClassLabel.unknown()]
+    teacher = Teacher(Means(), Fixed(labels))
+    found = teacher.predict(np.zeros((2, SIDE, SIDE, 3), np.uint8), np.array([(9, 5), (5, 9)]))
+    assert teacher.kind is ClassLabel
+    assert [one.top_class_ids.tolist() for one in found] == [[4, 2], []]
+    assert found[0].top_scores.tolist() == labels[0].top_scores.tolist()
 
 
 def test_no_image():

@@ -7,8 +7,8 @@ from PIL import Image
 
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.images import PAD_RGB
-from ray_st.data.labels import Detections, Origin
-from ray_st.data.rows import IMAGE_ROW, pack
+from ray_st.data.labels import IGNORE, KINDS, ClassLabel, Detections, Origin, SegmentationMap
+from ray_st.data.rows import IMAGE_ROW, kind_of, pack
 from ray_st.data.views import Views, augmented_views, fitted_views
 
 pytestmark = pytest.mark.pure
@@ -17,18 +17,31 @@ SIDE = 17  # odd
 SIZES_HW = [(20, 30), (51, 7), (1, 1), (17, 17)]
 BOXES = [[[2, 3, 12, 13], [0, 0, 30, 20]], [[1, 1, 6, 50]], [], [[0, 0, 17, 17]]]
 STRONG = AugmentConfig(flip_probability=0.5, scale_jitter=(0.5, 2.0))
-FIELDS = ("boxes_xyxy", "class_ids", "scores", "is_crowd", "areas_px")
 
 
 @pytest.fixture
 def rows(tmp_path):
     """Four images, then a file that is no image and one that is not there; LABEL_ROWs."""
+    return made(tmp_path, of_kind(Detections))
+
+
+def of_kind(kind):
+    """Labels of the six images; the last two have some too, though nobody can read the images."""
+    rng = np.random.default_rng(1)
+    if kind is Detections:
+        return [Detections.of(b, range(len(b))) for b in [*BOXES, [[0, 0, 5, 5]], []]]
+    if kind is ClassLabel:
+        return [ClassLabel.of([i]) for i in range(6)]
+    sizes = [*SIZES_HW, (9, 9), (9, 9)]
+    return [SegmentationMap(class_map=rng.integers(0, 5, size, np.uint8)) for size in sizes]
+
+
+def made(tmp_path, labels):
     rng = np.random.default_rng(0)
     uris = [str(tmp_path / f"{i}.png") for i in range(6)]
     for uri, (height, width) in zip(uris, SIZES_HW, strict=False):
         Image.fromarray(rng.integers(0, 255, (height, width, 3), np.uint8)).save(uri)
     (tmp_path / "4.png").write_bytes(b"no image")
-    labels = [Detections.of(b, range(len(b))) for b in [*BOXES, [[0, 0, 5, 5]], []]]
     return pack(
         image_ids=[10, -1, 2**40, 3, 4, 5],
         uris=uris,
@@ -50,8 +63,9 @@ def assert_same(got, expected):
     assert (got.uris, got.stages, got.reasons) == (expected.uris, expected.stages, expected.reasons)
     assert len(got.labels) == len(expected.labels)
     for a, b in zip(got.labels, expected.labels, strict=True):
-        for name in FIELDS:
-            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        assert type(a) is type(b)
+        for name, value in vars(b).items():
+            np.testing.assert_array_equal(getattr(a, name), value)
 
 
 @pytest.mark.parametrize("chosen", [[], [2], [4], [0, 1, 2, 3, 4, 5], [5, 4]])
@@ -134,3 +148,32 @@ def test_unchanging_augmentation_places_the_boxes(rows):
     expected = [[2 * x, 3 * y, 12 * x, 13 * y], [0, 0, 17, 11]]
     np.testing.assert_allclose(views.labels[0].boxes_xyxy, expected, rtol=1e-6)
     assert views.labels[0].class_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_labels_goes_through_arrow(tmp_path, kind):
+    views = augmented(made(tmp_path, of_kind(kind)), epoch=2)
+    table = views.to_table()
+    assert kind_of(table.schema) is kind
+    assert_same(Views.from_table(table), views)
+    parts = pa.concat_tables([table.slice(0, 2), table.slice(2)])
+    assert_same(Views.from_table(parts), views)
+    assert [labels.amount() > 0 for labels in views.labels[3:]] == [True, False, False]
+
+
+def test_unchanging_augmentation_places_the_maps(tmp_path):
+    still = AugmentConfig(flip_probability=0.0, scale_jitter=(1.0, 1.0))
+    labels = of_kind(SegmentationMap)
+    views = augmented_views(made(tmp_path, labels), [0] * 6, SIDE, still, 0)
+    for labels_in_view in views.labels[:4]:
+        assert labels_in_view.class_map.shape == (SIDE, SIDE)
+    # 20 x 30 to 17: 11 rows and 17 columns; 51 x 7: 17 rows and 2 columns; 1 x 1: all of it.
+    known = [(one.class_map != IGNORE).sum() for one in views.labels[:4]]
+    assert known == [11 * 17, 17 * 2, 17 * 17, 17 * 17]
+    np.testing.assert_array_equal(views.labels[3].class_map, labels[3].class_map)
+    assert (views.labels[2].class_map == labels[2].class_map[0, 0]).all()
+
+
+def test_unchanging_augmentation_leaves_the_classes(tmp_path):
+    views = augmented(made(tmp_path, of_kind(ClassLabel)))
+    assert [one.top_class_ids.tolist() for one in views.labels] == [[0], [1], [2], [3], [], []]
