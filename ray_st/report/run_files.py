@@ -155,8 +155,7 @@ def rows_of(path: Path, image_ids: Sequence[int]) -> dict[int, LabelledImage]:
     wanted = pads.field("image_id").isin(pa.array(image_ids, pa.int64()))
 
     def read(rows: pads.Dataset) -> dict[int, LabelledImage]:
-        table = rows.to_table(filter=wanted)
-        return {image.image_id: image for image in _images(table)}
+        return {image.image_id: image for image in _images(rows.to_table(filter=wanted))}
 
     return _read(path, read, {})
 
@@ -181,7 +180,8 @@ def _read(path: Path, read: Callable[[pads.Dataset], T], otherwise: T) -> T:
         return otherwise
     try:
         return read(pads.dataset(path, format="parquet"))
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+    # SyntaxError is what Pillow says of a broken PNG.
+    except (pa.ArrowException, OSError, ValueError, TypeError, SyntaxError) as error:
         reason = " ".join(str(error).split())
         logger.warning("%s: is damaged, left out of the report: %s", path, reason)
         return otherwise
@@ -189,12 +189,12 @@ def _read(path: Path, read: Callable[[pads.Dataset], T], otherwise: T) -> T:
 
 def _images(table: pa.Table) -> list[LabelledImage]:
     kind = kind_of(table.schema)
-    if kind is None:
-        raise ValueError("columns of no kind of labels")
     schema = label_row(kind)
+    if kind is None or not set(schema.names) <= set(table.schema.names):
+        raise ValueError(f"must have the columns of labels, got {', '.join(table.schema.names)}")
     table = table.select(schema.names).cast(schema)
-    # A class map may lack its confidences, and an image its map.
-    required = [field.name for field in schema if field.type != pa.binary()]
+    # A null PNG is a map that is not known; nothing else may be null.
+    required = [field.name for field in schema if not pa.types.is_large_binary(field.type)]
     nulls = [name for name in required if table.column(name).null_count]
     if nulls:
         raise ValueError(f"{nulls[0]} must not be null")
