@@ -89,7 +89,7 @@ def _completed(verb: Any, flags: list[str]) -> list[str]:
 def _print_verbs() -> None:
     print("usage: ray-st VERB [--config RECIPE] [--out DIR] [--section.field VALUE ...]\n")
     for name, about in VERBS.items():
-        print(f"  {name:<8}{about}")
+        print(f"  {name:<10}{about}")
     print("\n`ray-st VERB --help` lists every field with its meaning, unit and default.")
 
 

@@ -91,6 +91,7 @@ def command(verb, world):
         *{
             "demo": [],
             "run": [*data_flags(world), "--data.unlabeled", images],
+            "pretrain": ["--images", images, *model_flags()],
             "train": student,
             "label": ["--images", images, "--teacher", teacher],
             "eval": ["--model", teacher, "--data", good],
@@ -443,6 +444,7 @@ FIGURES = {"AP": 12.5, "AP50": 25.0, "AP75": None}
 FINISHED = {
     "demo": {"teacher": FIGURES, "student": FIGURES},
     "run": {"teacher": FIGURES, "student": FIGURES},
+    "pretrain": {"simclr": {"loss": 12.5, "accuracy": 0.5}, "unreadable": {"training_views": 2}},
     "train": {"student": FIGURES, "unreadable": {"training_views": 2}},
     "label": {
         "pseudo": {"images": 3, "boxes_per_image": 12.5, "empty_share": 0.0, "failures": 0},

@@ -95,6 +95,11 @@ def read_model(path: str | Path, what: str) -> SavedModel:
     worker.
     """
     saved = read_files(path, what)
+    if not saved.card.classes:
+        raise UserError(
+            f"{what}: {path} holds a backbone to start from, without classes; train a model from "
+            f"it with --init.start {saved.card.task} --init.weights {path}"
+        )
     _require_buildable(saved, f"{what}: {path}")
     return saved
 

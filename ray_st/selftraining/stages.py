@@ -1,7 +1,7 @@
 """The two things that every run is made of: train a model, label a pool.
 
 In: opened data and sections of a recipe. Out: a stage's folder with its summary.json, the same that
-the verbs `train` and `label` leave. Next: `sweep.py`.
+the verbs `train` and `label` leave. Next: `pretraining.py`.
 """
 
 from __future__ import annotations

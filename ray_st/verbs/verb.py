@@ -1,7 +1,7 @@
 """What all verbs share: where results go, which cluster, and the recipe with every section.
 
 In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold;
-`complete`, which does a verb's work once; `say_start`. Next: `train.py`.
+`complete`, which does a verb's work once; `say_start`. Next: `pretrain.py`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ray_st.selftraining.loop import LoopConfig
 from ray_st.selftraining.sweep import SweepConfig
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
+from ray_st.tasks.simclr import SimCLRConfig
 from ray_st.training.schedule import TrainConfig
 
 
@@ -65,6 +66,7 @@ class Recipe(LoopSections):
     """All sections that a recipe may hold; a verb uses some of them."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    simclr: SimCLRConfig = field(default_factory=SimCLRConfig)
     digits: DigitsConfig = field(default_factory=DigitsConfig)
 
 
