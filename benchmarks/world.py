@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from ray_st.data.labels import Detections
 from ray_st.data.sources import LabeledSet, open_labeled
-from ray_st.data.sources.digits import DigitsConfig, write_digits
+from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.models import ModelConfig, build
 from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
 
@@ -28,7 +29,7 @@ def scenes(folder: Path, count: int) -> LabeledSet:
         digits_per_scene=(3, 8),
         digit_px=(32, 80),
     )
-    write_digits(folder, config)
+    write_world(folder, config, Detections)
     return open_labeled(f"coco:{folder}/instances_train.json")
 
 

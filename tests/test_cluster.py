@@ -21,7 +21,7 @@ from ray_st.data.feed import FittedBlocks, Share, in_order
 from ray_st.data.labels import Detections, Origin
 from ray_st.data.rows import pack
 from ray_st.data.sources import LabeledSet, open_labeled
-from ray_st.data.sources.digits import DigitsConfig, write_digits
+from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.data.sources.folder import image_rows
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models import ModelConfig
@@ -69,7 +69,7 @@ LEARNING = Learning(
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    write_digits(folder, WORLD)
+    write_world(folder, WORLD, Detections)
     return folder
 
 

@@ -14,7 +14,8 @@ import pytest
 from head import ray_head
 
 from ray_st.config import as_dict, from_dict
-from ray_st.data.sources.digits import DigitsConfig, write_digits
+from ray_st.data.labels import Detections
+from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.models.initialise import InitConfig
 from ray_st.recipe import load
 from ray_st.verbs.verb import Recipe
@@ -45,7 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         digit_px=(18, 28),
         classes=(0, 1),
     )
-    write_digits(folder, config)
+    write_world(folder, config, Detections)
     (folder / "tiny.yaml").write_text(RECIPE)
     (folder / "images" / "pool" / "broken.jpg").write_bytes(b"no image")
     return folder

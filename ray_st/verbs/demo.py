@@ -1,6 +1,7 @@
 """`ray-st demo`: the whole loop in the demo world, in minutes, with nothing to download.
 
-In: a seed. Out: what `run` leaves, and the scenes as an ordinary COCO data set. Next: `report.py`.
+In: a seed and a task. Out: what `run` leaves, and the scenes as an ordinary data set of that task.
+Next: `report.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ray_st.data.sources import DataConfig
-from ray_st.data.sources.digits import DigitsConfig, split_digits, write_digits
+from ray_st.data.sources.digits import (
+    DigitsConfig,
+    check_world,
+    classes_of,
+    world_data,
+    write_world,
+)
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.stages import Learning, read_init
@@ -35,9 +41,9 @@ DEFAULT_RECIPE = "demo"
 def run(config: DemoVerb, console: Console) -> None:
     """Write the scenes, then run the loop on them."""
     # What they refuse is refused here, before scenes are written.
-    classes = tuple(str(digit) for digit in config.digits.classes)
-    read_init(config.init, Learning.of(config), classes, "the scenes")
-    split_digits(config.digits)
+    learning = Learning.of(config)
+    check_world(config.digits, learning.kind)
+    read_init(config.init, learning, classes_of(config.digits, learning.kind), "the scenes")
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:
@@ -47,10 +53,5 @@ def run(config: DemoVerb, console: Console) -> None:
     folder.claim(out, recipe)
     world = out / folder.SCENES
     if folder.finished(out) is None or not world.is_dir():
-        write_digits(world, config.digits)
-    data = DataConfig(
-        train=f"coco:{world}/instances_train.json",
-        val=f"coco:{world}/instances_val.json",
-        unlabeled=f"coco:{world}/instances_pool.json",
-    )
-    run_loop(config, data, console)
+        write_world(world, config.digits, learning.kind)
+    run_loop(config, world_data(world, learning.kind), console)

@@ -1,7 +1,7 @@
 """From a URI to rows: which file holds what, and how it is opened.
 
 In: `DataConfig`. Out: `LabeledSet` (LABEL_ROWs by humans) and IMAGE_ROWs without labels.
-Start at `folder.py`, then `coco.py`; `digits.py` makes the demo world and is not loaded from here.
+Start at `folder.py`, then `coco.py`; `digits` makes the demo world and is not loaded from here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """COCO annotations to clean labels: checked, mended, counted, grouped by image.
 
 In: the annotations of a COCO file, up to some millions. Out: one `Detections` an image, and what
-was mended. Next: `digits.py`, which makes such files.
+was mended. Next: `class_folders.py`.
 """
 
 from __future__ import annotations

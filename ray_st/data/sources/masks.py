@@ -2,7 +2,7 @@
 
 In: a list of names (see `mask_lists.py`). Out: LABEL_ROWs with a class map an image, of the size
 of the upright image. A map is a PNG of grey or palette values; what is wrong with one is mended and
-counted. Next: `digits.py`.
+counted. Next: `digits`, which makes such sets.
 """
 
 from __future__ import annotations
