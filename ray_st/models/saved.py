@@ -1,7 +1,7 @@
 """A model at rest: safetensors, and a JSON that explains them.
 
 In: a model and its card. Out: a folder that `label`, `eval` and `train` take; `SavedModel`, the
-same in memory. Nothing is unpickled. Next: `torchvision_names.py`.
+same in memory. Nothing is unpickled. Next: `folded.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import nn
 
 from ray_st.config import UserError, as_dict, convert, require
 from ray_st.models import ModelConfig, build
+from ray_st.models.folded import folded
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 2  # 1 held no mean and std among the weights
@@ -52,10 +53,12 @@ class SavedModel:
         return hashlib.sha256(self.weights).hexdigest()
 
     def load(self, device: torch.device | str = "cpu") -> nn.Module:
-        """Build the model in evaluation mode."""
-        model = build(self.card.model, self.card.task, len(self.card.classes))
+        """Build the model for inference: in evaluation mode, its BatchNorms folded away."""
+        model = build(self.card.model, self.card.task, len(self.card.classes)).eval()
         model.load_state_dict(safetensors.torch.load(self.weights))
-        return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+        side = self.card.model.image_size_px
+        model = folded(model, torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta"))
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def versions() -> dict[str, str]:
