@@ -541,6 +541,12 @@ def test_a_demo_of_more_digits_than_there_are(world, capsys):
     assert line.endswith(" of these classes, got 100000")
 
 
+def test_a_demo_of_too_few_scenes_to_show_every_class(world, capsys):
+    words = ["demo", "--config", "demo_classification", "--digits.val-scenes", "3"]
+    line = refused(capsys, words, world)
+    assert line == "digits.val_scenes: must be one a class or more, got 3"
+
+
 @pytest.mark.parametrize("verb", ["run", "train", "sweep"])
 def test_to_measure_on_what_was_trained_on_is_warned_of(world, capsys, tmp_path, verb):
     said = "# warning: 3 of the 3 images of data.val are in data.train too: "

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from ray_st.config import convert
+from ray_st.data.sources.digits import check_world, classes_of
 from ray_st.flags import resolve
 from ray_st.models import ModelConfig, build
 from ray_st.recipe import load, read_yaml
+from ray_st.tasks import make_task
 from ray_st.training.schedule import TrainConfig
 from ray_st.verbs.verb import Recipe
 
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.pure
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))
 OF_THE_PAPER = [path for path in RECIPES if path.stem.startswith(("coco_", "voc_"))]
+DEMOS = [path for path in RECIPES if path.stem.startswith("demo")]
 NUM_CLASSES = {"coco": 80, "voc": 21}
 
 
@@ -91,3 +94,27 @@ def test_human_and_pseudo_halves_can_be_shared_out(path):
     assert train.num_pseudo in (train.batch_size, train.batch_size // 2)
     assert train.use_gpu
     assert train.sync_batchnorm  # a worker's images are too few for statistics of their own
+
+
+def test_there_is_a_demo_of_each_task():
+    tasks = {load(Recipe, path).task for path in DEMOS}
+    assert tasks == {"detection", "segmentation", "classification"}
+
+
+@pytest.mark.parametrize("path", named(DEMOS))
+def test_a_demo_has_a_world_and_a_model_for_it(path):
+    recipe = load(Recipe, path)
+    kind = make_task(recipe.task, recipe.model, 1).kind
+    check_world(recipe.digits, kind)
+    assert recipe.digits.scene_px == recipe.model.image_size_px
+    assert not recipe.augment.flip_probability  # mirrored digits are none
+    with torch.device("meta"):
+        build(recipe.model, recipe.task, len(classes_of(recipe.digits, kind)))
+
+
+@pytest.mark.parametrize("path", named(DEMOS))
+def test_the_teacher_of_a_demo_sees_as_many_images_as_the_student(path):
+    recipe = load(Recipe, path)
+    seen = recipe.train.steps * (recipe.train.batch_size + recipe.train.num_pseudo)
+    assert recipe.loop.teacher_steps * recipe.train.batch_size == seen
+    assert recipe.loop.student_start == "init"
