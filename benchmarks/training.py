@@ -29,7 +29,7 @@ from ray_st.data.order import images_at, positions_of
 from ray_st.data.sources import LabeledSet
 from ray_st.data.views import augmented_views
 from ray_st.models import build
-from ray_st.selftraining.stages import Learning, training_job
+from ray_st.selftraining.learning import Learning, training_job
 from ray_st.tasks import make_task
 from ray_st.training.loop import fit
 from ray_st.training.loss_balance import LossBalance

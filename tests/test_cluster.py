@@ -27,10 +27,12 @@ from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.models.saved import read_model
-from ray_st.selftraining.stages import Learning, read_init, train_stage, training_job
+from ray_st.selftraining.learning import Learning, read_init, training_job
+from ray_st.selftraining.stages import train_stage
 from ray_st.selftraining.sweep import SweepConfig, run_sweep
 from ray_st.training.checkpoints import load_log
-from ray_st.training.loop import Job, fit
+from ray_st.training.job import Job
+from ray_st.training.loop import fit
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream, paired_batches
 

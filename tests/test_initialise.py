@@ -17,7 +17,7 @@ from ray_st.models import ModelConfig, build
 from ray_st.models.backbone import Backbone
 from ray_st.models.initialise import InitConfig, initialise, read_start
 from ray_st.models.saved import ModelCard, read_model, save_model
-from ray_st.selftraining.stages import Learning, read_init
+from ray_st.selftraining.learning import Learning, read_init
 from ray_st.training.schedule import TrainConfig
 
 pytestmark = pytest.mark.pure

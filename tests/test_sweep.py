@@ -8,7 +8,7 @@ from ray_st.config import UserError
 from ray_st.models import ModelConfig
 from ray_st.selftraining.sweep import SweepConfig, Trial, job_of, trials_of
 from ray_st.tasks import make_task
-from ray_st.training.loop import Job
+from ray_st.training.job import Job
 from ray_st.training.schedule import TrainConfig
 
 pytestmark = pytest.mark.pure

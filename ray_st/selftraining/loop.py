@@ -23,19 +23,18 @@ from ray_st.models.initialise import Start
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import write_summary
+from ray_st.selftraining.learning import Learning, training_job
 from ray_st.selftraining.materials import Materials, require_pool
 from ray_st.selftraining.stages import (
-    Learning,
     label_stage,
     labelled,
     pseudo_facts,
     require_labels,
     role_of,
     train_stage,
-    training_job,
 )
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage
-from ray_st.training.loop import Job
+from ray_st.training.job import Job
 
 
 @dataclass(frozen=True, kw_only=True)

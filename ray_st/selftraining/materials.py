@@ -1,7 +1,7 @@
 """What a run works on: opened, checked and counted before anything starts.
 
 In: `DataConfig`. Out: `Materials`: human labels, validation labels, the pool, and what was mended.
-Next: `sweep.py`.
+Next: `learning.py`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from ray_st.progress import Counter
 from ray_st.selftraining.folder import write_summary
 from ray_st.tasks.simclr import SimCLR, SimCLRConfig
 from ray_st.training.checkpoints import load_log
-from ray_st.training.loop import Job, fit
+from ray_st.training.job import Job
+from ray_st.training.loop import fit
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
 

@@ -25,7 +25,8 @@ from ray_st.config import require
 from ray_st.models.saved import versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import finished, write_summary
-from ray_st.training.loop import Job, fit
+from ray_st.training.job import Job
+from ray_st.training.loop import fit
 
 
 @dataclass(frozen=True, kw_only=True)

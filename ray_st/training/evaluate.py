@@ -1,7 +1,7 @@
 """What a model predicts on labelled images, so that the task's metric can say how good it is.
 
 In: a model inside its train worker, and its share of the validation views. Out: predictions as
-LABEL_ROWs, gathered from all workers without their pixels. Next: `loop.py`.
+LABEL_ROWs, gathered from all workers without their pixels. Next: `job.py`.
 """
 
 from __future__ import annotations

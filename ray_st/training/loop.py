@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +27,19 @@ from torch import nn
 from ray_st.data.feed import FittedBlocks, Share, in_order
 from ray_st.data.rows import label_row
 from ray_st.labeling.teacher import Teacher
-from ray_st.models import ModelConfig, build
+from ray_st.models import build
 from ray_st.models.saved import CARD, WEIGHTS, ModelCard, save_model
-from ray_st.progress import Counter
-from ray_st.tasks.task import Objective, Task
+from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import LOG, finite, load_log, load_state, save_log, save_state
 from ray_st.training.evaluate import predict
+from ray_st.training.job import Job
 from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
-from ray_st.training.streams import Stream, paired_batches
+from ray_st.training.streams import paired_batches
 from ray_st.training.trainable import compiled, make_optimizer, with_synchronised_norms
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One training run, ready to be sent: configs, and references into the object store."""
-
-    task: str
-    classes: tuple[str, ...]
-    model: ModelConfig
-    train: TrainConfig
-    human: Stream
-    pseudo: Stream | None
-    objective: Objective  # a `Task` where there is something to validate on
-    num_outputs: int  # classes, or whatever else the model gives an image
-    val: Any  # reference to the LABEL_ROWs to validate on, or None
-    num_val: int
-    init: Any  # reference to the `Start` of the weights, or None for random ones
-    recipe: Mapping[str, Any]
-    counter: Counter | None
-    start: Mapping[str, Any] = field(default_factory=dict)  # what a summary says of `init`
-
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """Keys of the metrics to look at; the first ranks models."""
-        return self.objective.figures if isinstance(self.objective, Task) else ()
 
 
 def train_worker(config: dict[str, Job]) -> dict[str, float | None]:

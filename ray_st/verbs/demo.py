@@ -20,7 +20,7 @@ from ray_st.data.sources.digits import (
 )
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
-from ray_st.selftraining.stages import Learning, read_init
+from ray_st.selftraining.learning import Learning, read_init
 from ray_st.verbs.run import LoopVerb, run_loop
 from ray_st.verbs.verb import recipe_of
 

@@ -16,9 +16,9 @@ from rich.table import Table
 from ray_st.cluster.session import resources
 from ray_st.data.sources import DataConfig
 from ray_st.report import write_report
+from ray_st.selftraining.learning import Learning, read_init
 from ray_st.selftraining.loop import Loop
 from ray_st.selftraining.materials import Materials, open_materials, require_pool
-from ray_st.selftraining.stages import Learning, read_init
 from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of, say_start
 
 

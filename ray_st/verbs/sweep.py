@@ -14,9 +14,10 @@ from rich.console import Console
 from ray_st.cluster.placement import most_at_once, require_fits, trial_needs
 from ray_st.cluster.session import resources
 from ray_st.config import UserError
+from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.loop import headline
 from ray_st.selftraining.materials import open_materials
-from ray_st.selftraining.stages import Learning, read_init, read_pseudo, training_job
+from ray_st.selftraining.stages import read_pseudo
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage, trials_of
 from ray_st.verbs.train import TrainVerb
 from ray_st.verbs.verb import complete, recipe_of, say_start

@@ -20,16 +20,10 @@ from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.progress import shown
+from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.loop import headline, unread
 from ray_st.selftraining.materials import open_materials
-from ray_st.selftraining.stages import (
-    Learning,
-    read_init,
-    read_pseudo,
-    role_of,
-    train_stage,
-    training_job,
-)
+from ray_st.selftraining.stages import read_pseudo, role_of, train_stage
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
 from ray_st.training.schedule import TrainConfig

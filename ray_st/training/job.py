@@ -1,0 +1,41 @@
+"""One training run, as it is sent to its workers.
+
+In: configs, and references into the object store. Out: `Job`. Next: `loop.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray_st.models import ModelConfig
+from ray_st.progress import Counter
+from ray_st.tasks.task import Objective, Task
+from ray_st.training.schedule import TrainConfig
+from ray_st.training.streams import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training run, ready to be sent: configs, and references into the object store."""
+
+    task: str
+    classes: tuple[str, ...]
+    model: ModelConfig
+    train: TrainConfig
+    human: Stream
+    pseudo: Stream | None
+    objective: Objective  # a `Task` where there is something to validate on
+    num_outputs: int  # classes, or whatever else the model gives an image
+    val: Any  # reference to the LABEL_ROWs to validate on, or None
+    num_val: int
+    init: Any  # reference to the `Start` of the weights, or None for random ones
+    recipe: Mapping[str, Any]
+    counter: Counter | None
+    start: Mapping[str, Any] = field(default_factory=dict)  # what a summary says of `init`
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Keys of the metrics to look at; the first ranks models."""
+        return self.objective.figures if isinstance(self.objective, Task) else ()
