@@ -6,17 +6,20 @@ Next: `initialise.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-_FEW = 3  # names of a kind in a line
+_FEW = 20  # names of a kind in a line
+# BatchNorm's: one with a momentum never reads it, so files from elsewhere may lack it, and a file
+# that holds nothing else starts nothing. It is no part of the account.
+_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """The account of a start, for summary.json."""
+    """The account of a start, for summary.json; counters of batches are left out of it."""
 
     start: str
     source: str  # a file, a folder, or timm's name of what the hub gave
@@ -49,7 +52,7 @@ def fitted(
     given: Mapping[str, Tensor],
     spare: Collection[str],
 ) -> tuple[dict[str, Tensor], Loaded]:
-    """What of `given` fits `wanted`, in its types, and the account.
+    """What of `given` fits `wanted`, in its types (counters of batches too), and the account.
 
     `spare` names what may be left over without being unexpected.
     """
@@ -59,26 +62,29 @@ def fitted(
         for name, want in wanted.items()
         if name in given and given[name].shape == want.shape
     }
-    shared = wanted.keys() & given.keys()
-    extra = [name for name in given if name not in wanted]
+    counted = counted_names(wanted)
+    extra = [name for name in counted_names(given) if name not in wanted]
     loaded = Loaded(
         start=start,
         source=source,
-        tensors=len(fitting),
+        tensors=len(counted_names(fitting)),
         left_over=sum(name in spare for name in extra),
-        # Files from elsewhere lack this counter, which BatchNorm with a momentum never reads.
-        missing=tuple(
-            n for n in wanted if n not in given and not n.endswith("num_batches_tracked")
-        ),
+        missing=tuple(name for name in counted if name not in given),
         unexpected=tuple(name for name in extra if name not in spare),
         other_shape=tuple(
             f"{name} {tuple(given[name].shape)} for {tuple(wanted[name].shape)}"
-            for name in wanted
-            if name in shared - fitting.keys()
+            for name in counted
+            if name in given and name not in fitting
         ),
     )
     return fitting, loaded
 
 
+def counted_names(names: Iterable[str]) -> list[str]:
+    """Names of tensors that an account counts: all but BatchNorm's counters of batches."""
+    return [name for name in names if not name.endswith(_COUNTER)]
+
+
 def _few(names: Collection[str]) -> str:
-    return ", ".join([*names][:_FEW]) + (", ..." if len(names) > _FEW else "")
+    beyond = len(names) - _FEW
+    return ", ".join([*names][:_FEW]) + (f" and {beyond} more" if beyond > 0 else "")

@@ -16,7 +16,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ray_st.config import UserError, require
-from ray_st.models.fitting import Loaded, fitted
+from ray_st.models.fitting import Loaded, counted_names, fitted
 from ray_st.models.saved import CARD, WEIGHTS, SavedModel, read_files, read_model
 from ray_st.models.weight_files import Normalisation, Weights, named, read_weights
 
@@ -76,8 +76,8 @@ class Start:
     @classmethod
     def of_teacher(cls, saved: SavedModel, source: str) -> Start:
         """All of a model that agrees with the one to train."""
-        count = len(safetensors.torch.load(saved.weights))
-        loaded = Loaded(start="teacher", source=source, tensors=count)
+        names = counted_names(safetensors.torch.load(saved.weights))
+        loaded = Loaded(start="teacher", source=source, tensors=len(names))
         return cls(weights=saved.weights, loaded=loaded)
 
     def apply(self, model: nn.Module) -> None:
