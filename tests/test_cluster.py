@@ -237,7 +237,8 @@ def test_a_start_reaches_every_worker(human: LabeledSet, tmp_path: Path, num_wor
     # A rate that moves nothing: what comes out is what came in.
     train = replace(LEARNING.train, steps=1, lr=1e-12, warmup_steps=0, num_workers=num_workers)
     learning = replace(LEARNING, train=train)
-    config = InitConfig(start="imagenet", weights=str(tmp_path / "w.pth"))
+    half = (0.5, 0.5, 0.5)
+    config = InitConfig(start="imagenet", weights=str(tmp_path / "w.pth"), mean=half, std=half)
     init = read_init(config, learning, human.classes, "the world")
     job = training_job(learning, human=human, val=human, pseudo=None, init=init, recipe={})
     summary = train_stage(job, tmp_path / "out", None)

@@ -81,7 +81,9 @@ def test_an_unreachable_hub_ends_in_one_line(tmp_path):
         f"init.start: the weights {name} could not be fetched from "
         f"https://huggingface.co/timm/{name} ("
     )
-    assert done.stderr.endswith("; pass init.weights FILE\n")
+    assert done.stderr.endswith(
+        "; pass init.weights FILE, with the init.mean and init.std that it expects\n"
+    )
 
 
 def test_what_the_cache_holds_is_loaded(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torchvision
@@ -49,6 +50,14 @@ def config(weights, **changes):
     return InitConfig(**{"start": "imagenet", "weights": weights, **changes})
 
 
+HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+
+
+def told(weights, **changes):
+    """A start from a file that says nothing of its pixels."""
+    return config(weights, **HALF, **changes)
+
+
 def refused(model, init, backbone=BACKBONE):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
@@ -82,7 +91,7 @@ def test_the_backbone_comes_whole_and_the_rest_stays(tmp_path, start):
     model = tiny_model()
     head = {n: v.clone() for n, v in model.state_dict().items() if n.startswith(HEAD)}
     path = file_of(tmp_path, {"state_dict": tensors})
-    loaded = initialise(model, BACKBONE, config(path, start=start))
+    loaded = initialise(model, BACKBONE, told(path, start=start))
     after = model.state_dict()
     own = own_names(tensors)
     for name, value in own.items():
@@ -101,7 +110,7 @@ def test_the_backbone_comes_whole_and_the_rest_stays(tmp_path, start):
 def test_features_are_those_of_timms_own_network(tmp_path):
     whole = network().eval()
     model = tiny_model().eval()
-    initialise(model, BACKBONE, config(file_of(tmp_path, whole.state_dict())))
+    initialise(model, BACKBONE, told(file_of(tmp_path, whole.state_dict())))
     pixels = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     about = timm.data.resolve_model_data_config(whole)
     assert about["mean"] == (0.5, 0.5, 0.5)
@@ -133,7 +142,7 @@ def test_missing_unexpected_and_reshaped_tensors_are_named(tmp_path):
         "for, or pass --init.partial to load the rest"
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    loaded = initialise(model, BACKBONE, config(path, partial=True))
+    loaded = initialise(model, BACKBONE, told(path, partial=True))
     assert (loaded.missing, loaded.unexpected) == ((key,), ("layer9.weight",))
     assert loaded.other_shape == (reshaped,)
     own = own_names(network().state_dict())
@@ -170,7 +179,7 @@ def test_a_file_of_which_nothing_fits_is_always_refused(tmp_path, partial, tenso
 
 def test_counters_that_files_from_elsewhere_lack_are_not_missed(tmp_path):
     tensors = {n: v for n, v in network().state_dict().items() if "num_batches" not in n}
-    assert initialise(tiny_model(), BACKBONE, config(file_of(tmp_path, tensors))).misfits == ""
+    assert initialise(tiny_model(), BACKBONE, told(file_of(tmp_path, tensors))).misfits == ""
 
 
 def test_half_precision_files_fill_float_models(tmp_path):
@@ -178,7 +187,7 @@ def test_half_precision_files_fill_float_models(tmp_path):
         n: v.half() if v.is_floating_point() else v for n, v in network().state_dict().items()
     }
     model = tiny_model()
-    initialise(model, BACKBONE, config(file_of(tmp_path, tensors)))
+    initialise(model, BACKBONE, told(file_of(tmp_path, tensors)))
     weight = model.state_dict()[WITHIN + "bn1.running_mean"]
     assert weight.dtype == torch.float32
     assert weight.equal(tensors["bn1.running_mean"].float())
@@ -205,20 +214,74 @@ def pixels_of(model):
     return model.mean.flatten().tolist(), model.std.flatten().tolist()
 
 
-def test_the_normalisation_is_the_users_else_the_files_else_timms(tmp_path):
+def test_the_normalisation_is_the_users_else_the_files(tmp_path):
     tensors = network().state_dict()
-    plain = file_of(tmp_path, tensors)
     model = tiny_model()
     assert pixels_of(model)[0] == pytest.approx([123.675, 116.28, 103.53])
-    initialise(model, BACKBONE, config(plain))
+    initialise(model, BACKBONE, told(file_of(tmp_path, tensors)))
     assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
-    told = {"mean": torch.tensor([1.0, 2.0, 3.0]), "std": torch.tensor([4.0, 5.0, 6.0])}
+    about = {"mean": torch.tensor([1.0, 2.0, 3.0]), "std": torch.tensor([4.0, 5.0, 6.0])}
     ours = {WITHIN + name: value for name, value in tensors.items()}
-    both = file_of(tmp_path, {**ours, **told}, "ours.pth")
+    both = file_of(tmp_path, {**ours, **about}, "ours.pth")
     initialise(model, BACKBONE, config(both))
     assert pixels_of(model) == ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
     initialise(model, BACKBONE, config(both, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 0.5)))
     assert pixels_of(model) == ([0.0] * 3, [255.0, 255.0, 127.5])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pixels", "padding"),
+    [
+        (
+            "mobilenetv2_100",
+            "--init.mean 0.485 0.456 0.406 --init.std 0.229 0.224 0.225",
+            "tf_mobilenetv2_100",
+        ),
+        (
+            "tf_efficientnet_b0.ap_in1k",
+            "--init.mean 0.5 0.5 0.5 --init.std 0.5 0.5 0.5",
+            "tf_efficientnet_b0",
+        ),
+        ("resnet18", "--init.mean 0.485 0.456 0.406 --init.std 0.229 0.224 0.225", None),
+    ],
+)
+def test_a_backbones_name_does_not_tell_the_pixels_of_a_file(tmp_path, backbone, pixels, padding):
+    path = file_of(tmp_path, network(backbone).state_dict())
+    with torch.device("meta"):
+        model = build(ModelConfig(backbone=backbone, levels=(3, 5)), "detection", 2)
+    with pytest.raises(UserError) as caught:
+        read_start(model, backbone, config(path))
+    line = (
+        f"init.mean: is missing; {path} does not say which pixels it expects, pass {pixels} if they"
+        f" are subtracted and divided by as timm's weights of {backbone} do, or else what its "
+        "authors used"
+    )
+    if padding:
+        line += f"; files from TensorFlow want its padding too, which model.backbone {padding} has"
+    assert str(caught.value) == line
+
+
+def test_a_backbone_made_for_tensorflows_file_tells_its_pixels(tmp_path):
+    path = file_of(tmp_path, network("tf_mobilenetv2_100").state_dict())
+    model = build(ModelConfig(backbone="tf_mobilenetv2_100", levels=(3, 4)), "detection", 2)
+    initialise(model, "tf_mobilenetv2_100", config(path))
+    assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
+    initialise(model, "tf_mobilenetv2_100", config(path, mean=(0,) * 3, std=(1,) * 3))
+    assert pixels_of(model) == ([0] * 3, [255] * 3)
+
+
+def test_a_file_in_the_hubs_cache_expects_the_pixels_of_its_name(tmp_path):
+    folder = tmp_path / "models--timm--test_resnet.r160_in1k" / "snapshots" / "0"
+    folder.mkdir(parents=True)
+    safetensors.torch.save_file(network().state_dict(), folder / "model.safetensors")
+    for weights in (folder, folder / "model.safetensors"):
+        model = tiny_model()
+        initialise(model, BACKBONE, config(str(weights)))
+        assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
+    other = tmp_path / "models--timm--test_resnet.nobodys"  # no weights that timm knows
+    (tmp_path / "models--timm--test_resnet.r160_in1k").rename(other)
+    line = refused(tiny_model(), config(str(other / "snapshots" / "0")))
+    assert line.startswith("init.mean: is missing; ")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +392,7 @@ def test_a_teacher_must_agree_with_classes_and_model(tmp_path):
 
 
 def test_a_start_is_read_for_the_recipes_model(tmp_path):
-    init = config(file_of(tmp_path, network().state_dict()))
+    init = told(file_of(tmp_path, network().state_dict()))
     start = read_init(init, learning(), CLASSES, "d.json")
     model = tiny_model()
     start.apply(model)
@@ -354,8 +417,9 @@ def test_a_backbone_that_is_not_timms(tmp_path):
     path = file_of(tmp_path, bare)
     line = refused(Own(0.0), config(path, start="simclr"), "spinenet49")
     assert line.startswith(f"init.mean: is missing; {path} does not say which pixels it expects")
-    told = {"mean": (0.2, 0.4, 0.6), "std": (1.0, 1.0, 1.0)}
-    for weights, mean, changes in ((bare, [51, 102, 153], told), (tensors, [0, 0, 0], {})):
+    assert "--init.mean 0.485 0.456 0.406 --init.std 0.229 0.224 0.225 if" in line
+    pixels = {"mean": (0.2, 0.4, 0.6), "std": (1.0, 1.0, 1.0)}
+    for weights, mean, changes in ((bare, [51, 102, 153], pixels), (tensors, [0, 0, 0], {})):
         model = Own(0.0)
         before = model.head.weight.clone()
         path = file_of(tmp_path, weights)
@@ -405,8 +469,8 @@ def test_real_weights_load_whole_and_see_what_torchvision_sees(mobilenet, backbo
     model = build(
         ModelConfig(backbone=backbone, levels=(3, 5), image_size_px=224), "detection", 2
     ).eval()
-    half = {} if like_tensorflow else {"mean": (0.5,) * 3, "std": (0.5,) * 3}  # the name says it
-    loaded = initialise(model, backbone, config(str(mobilenet), **half))
+    made = config if like_tensorflow else told  # its name says it
+    loaded = initialise(model, backbone, made(str(mobilenet)))
     assert loaded.misfits == ""
     assert loaded.left_over == 7  # the last convolution, its BatchNorm, the classifier
     assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
@@ -426,7 +490,7 @@ def test_real_weights_load_whole_and_see_what_torchvision_sees(mobilenet, backbo
 
 def test_the_names_padding_is_what_differs(mobilenet):
     config_of = {"levels": (3, 5), "image_size_px": 224}
-    init = config(str(mobilenet), mean=(0.5,) * 3, std=(0.5,) * 3)
+    init = told(str(mobilenet))
     maps = []
     for name in ("mobilenetv2_100", "tf_mobilenetv2_100"):
         model = build(ModelConfig(backbone=name, **config_of), "detection", 2).eval()

@@ -7,6 +7,7 @@ In: the name of a backbone, and a start. Out: names, tensors, a normalisation. N
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -15,11 +16,13 @@ from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, split_mode
 from torch import Tensor
 
 from ray_st.config import UserError
-from ray_st.models import tf_mobilenet  # noqa: F401 - adds a name to timm's
+from ray_st.models import tf_mobilenet
 from ray_st.models.weight_files import Normalisation
 
 NOISY_STUDENT = "ns_jft_in1k"  # ImageNet and 300M unlabelled images: the paper's ImageNet++
 _AUTO_AUGMENT = "aa_in1k"  # the paper's ImageNet
+_CACHED = "models--timm--"  # before the name, in the hub's cache
+_OR_A_FILE = "pass init.weights FILE, with the init.mean and init.std that it expects"
 _MORE_DATA = ("_ft_", "jft", "in12k", "in21k", "in22k", "ssld", "swag")  # marks in timm's tags
 
 
@@ -47,6 +50,26 @@ def normalisation_of(backbone: str, start: str) -> Normalisation | None:
     return None if about is None else Normalisation(mean=about.mean, std=about.std)
 
 
+def normalisation_of_file(path: Path, backbone: str) -> Normalisation | None:
+    """What a local file expects, where its place or the backbone's name tells; else None.
+
+    Its place does inside the hub's own cache (.../models--timm--NAME.TAG/...). A backbone's name
+    tells nothing of a file, but for the one that was made for weights of one kind.
+    """
+    names = (p.removeprefix(_CACHED) for p in path.absolute().parts if p.startswith(_CACHED))
+    if (name := next(filter(timm.is_model_pretrained, names), None)) is not None:
+        about = get_pretrained_cfg(name)
+        return Normalisation(mean=about.mean, std=about.std)
+    return normalisation_of(backbone, "imagenet") if backbone == tf_mobilenet.NAME else None
+
+
+def tensorflows_twin(backbone: str) -> str | None:
+    """Timm's name of the same network with TensorFlow's padding; None where it has none."""
+    name, _ = split_model_name_tag(backbone)
+    twin = name if name.startswith("tf_") else f"tf_{name}"
+    return twin if timm.is_model(twin) else None
+
+
 def download(backbone: str, start: str) -> tuple[str, dict[str, Tensor]]:
     """Fetch weights through timm, or take them from its cache: their name, and the tensors."""
     tags = pretrained_tags(backbone, start)
@@ -59,7 +82,7 @@ def download(backbone: str, start: str) -> tuple[str, dict[str, Tensor]]:
         reason = " ".join(str(error.__cause__ or error).split())[:160] or type(error).__name__
         raise UserError(
             f"init.start: the weights {name} could not be fetched from {_address(name)} "
-            f"({reason}); pass init.weights FILE"
+            f"({reason}); {_OR_A_FILE}"
         ) from error
     tensors: dict[str, Tensor] = network.state_dict()
     return name, tensors
@@ -87,11 +110,11 @@ def _no_weights(backbone: str, start: str) -> str:
         names = ", ".join(name.partition(".")[0] for name in known)
         return (
             f"init.start: timm has no {NOISY_STUDENT} weights of {backbone}; choose one of {names} "
-            "as model.backbone, or pass init.weights FILE"
+            f"as model.backbone, or {_OR_A_FILE}"
         )
     return (
         f"init.start: timm has no weights of {backbone} from ImageNet alone ({has}); choose "
-        "another model.backbone, or pass init.weights FILE"
+        f"another model.backbone, or {_OR_A_FILE}"
     )
 
 

@@ -8,7 +8,7 @@ model's `mean` and `std` come with the weights. Next: `tasks`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ray_st.config import UserError, require
 from ray_st.models.fitting import Loaded, counted_names, fitted
 from ray_st.models.saved import CARD, WEIGHTS, SavedModel, read_files, read_model
-from ray_st.models.weight_files import Normalisation, Weights, named, read_weights
+from ray_st.models.weight_files import USUAL, Normalisation, Weights, named, read_weights
 
 _OUTSIDE = ("backbone.network.model.", "backbone.")  # before timm's names; before ours
 PRETRAINED_TASKS = ("classification", "simclr")  # of folders that hold a backbone to start from
@@ -35,7 +35,7 @@ class InitConfig:
     partial: bool = False
     """Load what fits of `weights` and record the rest in summary.json, instead of refusing."""
     mean: tuple[float, float, float] | None = None
-    """Mean RGB that the weights expect, on 0..1; by default as their folder, or else timm, says."""
+    """Mean RGB that the weights expect, on 0..1; by default as their folder or the hub says."""
     std: tuple[float, float, float] | None = None
     """Standard deviation of RGB that the weights expect, on 0..1; goes with init.mean."""
 
@@ -115,10 +115,9 @@ def read_start(model: nn.Module, backbone: str, init: InitConfig) -> Start | Non
         assert init.weights is not None, "InitConfig sees to it"
         given = safetensors.torch.load(read_model(init.weights, "init.weights").weights)
         tensors, loaded = fitted(init.start, init.weights, wanted, given, spare=())
+        _require_fit(loaded, backbone, init)
     else:
         tensors, loaded = _backbone_start(wanted, backbone, init)
-    if not loaded.tensors or (loaded.misfits and not init.partial):
-        raise UserError(_refusal(loaded, backbone))
     return Start(weights=safetensors.torch.save(tensors), loaded=loaded)
 
 
@@ -129,26 +128,31 @@ def _backbone_start(
     from ray_st.models import hub  # imports timm, which a config alone must not
 
     source, weights = _source(backbone, init)
-    normalisation = _normalisation(init, weights, hub.normalisation_of(backbone, init.start))
     outside = next((each for each in _OUTSIDE if any(n.startswith(each) for n in wanted)), "")
     inner = {n.removeprefix(outside): x for n, x in wanted.items() if n.startswith(outside)}
     spare = hub.network_names(backbone)
     fitting, loaded = fitted(init.start, source, inner, weights.tensors, spare)
+    _require_fit(loaded, backbone, init)
+    normalisation = _normalisation(init, weights, backbone)
     tensors = {outside + name: value for name, value in fitting.items()}
     return {**tensors, **normalisation.buffers()}, loaded
 
 
 def _source(backbone: str, init: InitConfig) -> tuple[str, Weights]:
-    if init.weights is None:
-        from ray_st.models import hub
+    from ray_st.models import hub
 
+    if init.weights is None:
         name, tensors = hub.download(backbone, init.start)
-        return name, Weights(tensors=tensors)
+        pixels = hub.normalisation_of(backbone, init.start)
+        return name, Weights(tensors=tensors, normalisation=pixels)
     path = Path(init.weights)
     folder = path.parent if path.name in (WEIGHTS, CARD) else path
     if (folder / CARD).is_file():
         return init.weights, _of_folder(folder, backbone)
-    return init.weights, read_weights(path / WEIGHTS if path.is_dir() else path)
+    file = path / WEIGHTS if path.is_dir() else path
+    weights = read_weights(file)
+    pixels = weights.normalisation or hub.normalisation_of_file(file, backbone)
+    return init.weights, replace(weights, normalisation=pixels)
 
 
 def _of_folder(folder: Path, backbone: str) -> Weights:
@@ -167,27 +171,38 @@ def _of_folder(folder: Path, backbone: str) -> Weights:
     return named(safetensors.torch.load(saved.weights))
 
 
-def _normalisation(
-    init: InitConfig, weights: Weights, timms: Normalisation | None
-) -> Normalisation:
+def _normalisation(init: InitConfig, weights: Weights, backbone: str) -> Normalisation:
     if init.mean is not None and init.std is not None:
         return Normalisation(mean=init.mean, std=init.std)
-    found = weights.normalisation or timms
-    if found is None:
-        raise UserError(
-            f"init.mean: is missing; {init.weights} does not say which pixels it expects, pass "
-            "--init.mean and --init.std, such as 0.485 0.456 0.406 and 0.229 0.224 0.225"
-        )
-    return found
+    if weights.normalisation is None:
+        raise UserError(_no_pixels(init, backbone))
+    return weights.normalisation
 
 
-def _refusal(loaded: Loaded, backbone: str) -> str:
+def _no_pixels(init: InitConfig, backbone: str) -> str:
+    from ray_st.models import hub
+
+    timms, twin = hub.normalisation_of(backbone, init.start), hub.tensorflows_twin(backbone)
+    whose = "as many files do" if timms is None else f"as timm's weights of {backbone} do"
+    mean, std = (" ".join(map(str, values)) for values in timms or USUAL)
+    line = (
+        f"init.mean: is missing; {init.weights} does not say which pixels it expects, pass "
+        f"--init.mean {mean} --init.std {std} if they are subtracted and divided by {whose}, or "
+        "else what its authors used"
+    )
+    if twin is None:
+        return line
+    return f"{line}; files from TensorFlow want its padding too, which model.backbone {twin} has"
+
+
+def _require_fit(loaded: Loaded, backbone: str, init: InitConfig) -> None:
     move = "choose the model.backbone that it was made for"
     if not loaded.tensors:
-        return (
+        raise UserError(
             f"init.weights: {loaded.source} holds no tensor of {backbone}: {loaded.misfits}; {move}"
         )
-    return (
-        f"init.weights: {loaded.source} does not fit {backbone}: {loaded.misfits}; {move}, "
-        "or pass --init.partial to load the rest"
-    )
+    if loaded.misfits and not init.partial:
+        raise UserError(
+            f"init.weights: {loaded.source} does not fit {backbone}: {loaded.misfits}; {move}, "
+            "or pass --init.partial to load the rest"
+        )

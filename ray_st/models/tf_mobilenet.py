@@ -14,11 +14,12 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models.efficientnet import mobilenetv2_100
 from torch import nn
 
+NAME = "tf_mobilenetv2_100"
 _HALF = (0.5, 0.5, 0.5)
 # Found by timm under this name. There is no file to fetch: these weights come from a file only.
 default_cfgs = generate_default_cfgs(
     {
-        "tf_mobilenetv2_100.untrained": {
+        f"{NAME}.untrained": {
             "mean": _HALF,
             "std": _HALF,
             "first_conv": "conv_stem",

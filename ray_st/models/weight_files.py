@@ -47,6 +47,9 @@ class Normalisation(NamedTuple):
         return cls(mean=mean_rgb, std=std_rgb)
 
 
+USUAL = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # of ImageNet
+
+
 @dataclass(frozen=True, kw_only=True)
 class Weights:
     """Tensors of a backbone, and the normalisation that came with them, if any did."""
