@@ -24,9 +24,10 @@ import sys, torch
 from ray_st.config import UserError
 from ray_st.models import ModelConfig, build
 from ray_st.models.initialise import InitConfig, initialise
-model = build(ModelConfig(backbone=sys.argv[1], image_size_px=64, levels=(3, 4)), "detection", 2)
+config = ModelConfig(backbone=sys.argv[1], image_size_px=64, levels=(3, 4))
+model = build(config, "detection", 2)
 try:
-    loaded = initialise(model, sys.argv[1], InitConfig(start=sys.argv[2]))
+    loaded = initialise(model, config, InitConfig(start=sys.argv[2]))
 except UserError as error:
     sys.exit(str(error))
 first = next(model.backbone.parameters()).sum().item()

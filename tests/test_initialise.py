@@ -58,10 +58,10 @@ def told(weights, **changes):
     return config(weights, **HALF, **changes)
 
 
-def refused(model, init, backbone=BACKBONE):
+def refused(model, init, network=MODEL):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
-        initialise(model, backbone, init)
+        initialise(model, network, init)
     line = str(caught.value)
     assert "\n" not in line
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
@@ -81,7 +81,7 @@ def counted(names):
 def test_random_is_what_was_built():
     model = tiny_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert initialise(model, BACKBONE, InitConfig()) is None
+    assert initialise(model, MODEL, InitConfig()) is None
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
@@ -91,7 +91,7 @@ def test_the_backbone_comes_whole_and_the_rest_stays(tmp_path, start):
     model = tiny_model()
     head = {n: v.clone() for n, v in model.state_dict().items() if n.startswith(HEAD)}
     path = file_of(tmp_path, {"state_dict": tensors})
-    loaded = initialise(model, BACKBONE, told(path, start=start))
+    loaded = initialise(model, MODEL, told(path, start=start))
     after = model.state_dict()
     own = own_names(tensors)
     for name, value in own.items():
@@ -110,7 +110,7 @@ def test_the_backbone_comes_whole_and_the_rest_stays(tmp_path, start):
 def test_features_are_those_of_timms_own_network(tmp_path):
     whole = network().eval()
     model = tiny_model().eval()
-    initialise(model, BACKBONE, told(file_of(tmp_path, whole.state_dict())))
+    initialise(model, MODEL, told(file_of(tmp_path, whole.state_dict())))
     pixels = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     about = timm.data.resolve_model_data_config(whole)
     assert about["mean"] == (0.5, 0.5, 0.5)
@@ -142,7 +142,7 @@ def test_missing_unexpected_and_reshaped_tensors_are_named(tmp_path):
         "for, or pass --init.partial to load the rest"
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    loaded = initialise(model, BACKBONE, told(path, partial=True))
+    loaded = initialise(model, MODEL, told(path, partial=True))
     assert (loaded.missing, loaded.unexpected) == ((key,), ("layer9.weight",))
     assert loaded.other_shape == (reshaped,)
     own = own_names(network().state_dict())
@@ -179,7 +179,7 @@ def test_a_file_of_which_nothing_fits_is_always_refused(tmp_path, partial, tenso
 
 def test_counters_that_files_from_elsewhere_lack_are_not_missed(tmp_path):
     tensors = {n: v for n, v in network().state_dict().items() if "num_batches" not in n}
-    assert initialise(tiny_model(), BACKBONE, told(file_of(tmp_path, tensors))).misfits == ""
+    assert initialise(tiny_model(), MODEL, told(file_of(tmp_path, tensors))).misfits == ""
 
 
 def test_half_precision_files_fill_float_models(tmp_path):
@@ -187,7 +187,7 @@ def test_half_precision_files_fill_float_models(tmp_path):
         n: v.half() if v.is_floating_point() else v for n, v in network().state_dict().items()
     }
     model = tiny_model()
-    initialise(model, BACKBONE, told(file_of(tmp_path, tensors)))
+    initialise(model, MODEL, told(file_of(tmp_path, tensors)))
     weight = model.state_dict()[WITHIN + "bn1.running_mean"]
     assert weight.dtype == torch.float32
     assert weight.equal(tensors["bn1.running_mean"].float())
@@ -197,10 +197,10 @@ def test_a_start_for_a_model_without_memory_fills_a_real_one(tmp_path):
     init = config(file_of(tmp_path, network().state_dict()), mean=(0, 0.5, 1), std=(1, 0.5, 0.1))
     with torch.device("meta"):
         nowhere = build(MODEL, "detection", len(CLASSES))
-    start = read_start(nowhere, BACKBONE, init)
+    start = read_start(nowhere, MODEL, init)
     sent, here = tiny_model(seed=1), tiny_model(seed=1)
     start.apply(sent)
-    assert initialise(here, BACKBONE, init) == start.loaded
+    assert initialise(here, MODEL, init) == start.loaded
     for (name, got), want in zip(
         sent.state_dict().items(), here.state_dict().values(), strict=True
     ):
@@ -218,14 +218,14 @@ def test_the_normalisation_is_the_users_else_the_files(tmp_path):
     tensors = network().state_dict()
     model = tiny_model()
     assert pixels_of(model)[0] == pytest.approx([123.675, 116.28, 103.53])
-    initialise(model, BACKBONE, told(file_of(tmp_path, tensors)))
+    initialise(model, MODEL, told(file_of(tmp_path, tensors)))
     assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
     about = {"mean": torch.tensor([1.0, 2.0, 3.0]), "std": torch.tensor([4.0, 5.0, 6.0])}
     ours = {WITHIN + name: value for name, value in tensors.items()}
     both = file_of(tmp_path, {**ours, **about}, "ours.pth")
-    initialise(model, BACKBONE, config(both))
+    initialise(model, MODEL, config(both))
     assert pixels_of(model) == ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
-    initialise(model, BACKBONE, config(both, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 0.5)))
+    initialise(model, MODEL, config(both, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 0.5)))
     assert pixels_of(model) == ([0.0] * 3, [255.0, 255.0, 127.5])
 
 
@@ -250,7 +250,7 @@ def test_a_backbones_name_does_not_tell_the_pixels_of_a_file(tmp_path, backbone,
     with torch.device("meta"):
         model = build(ModelConfig(backbone=backbone, levels=(3, 5)), "detection", 2)
     with pytest.raises(UserError) as caught:
-        read_start(model, backbone, config(path))
+        read_start(model, ModelConfig(backbone=backbone, levels=(3, 5)), config(path))
     line = (
         f"init.mean: is missing; {path} does not say which pixels it expects, pass {pixels} if they"
         f" are subtracted and divided by as timm's weights of {backbone} do, or else what its "
@@ -263,10 +263,11 @@ def test_a_backbones_name_does_not_tell_the_pixels_of_a_file(tmp_path, backbone,
 
 def test_a_backbone_made_for_tensorflows_file_tells_its_pixels(tmp_path):
     path = file_of(tmp_path, network("tf_mobilenetv2_100").state_dict())
-    model = build(ModelConfig(backbone="tf_mobilenetv2_100", levels=(3, 4)), "detection", 2)
-    initialise(model, "tf_mobilenetv2_100", config(path))
+    made_for_it = ModelConfig(backbone="tf_mobilenetv2_100", levels=(3, 4))
+    model = build(made_for_it, "detection", 2)
+    initialise(model, made_for_it, config(path))
     assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
-    initialise(model, "tf_mobilenetv2_100", config(path, mean=(0,) * 3, std=(1,) * 3))
+    initialise(model, made_for_it, config(path, mean=(0,) * 3, std=(1,) * 3))
     assert pixels_of(model) == ([0] * 3, [255] * 3)
 
 
@@ -276,7 +277,7 @@ def test_a_file_in_the_hubs_cache_expects_the_pixels_of_its_name(tmp_path):
     safetensors.torch.save_file(network().state_dict(), folder / "model.safetensors")
     for weights in (folder, folder / "model.safetensors"):
         model = tiny_model()
-        initialise(model, BACKBONE, config(str(weights)))
+        initialise(model, MODEL, config(str(weights)))
         assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
     other = tmp_path / "models--timm--test_resnet.nobodys"  # no weights that timm knows
     (tmp_path / "models--timm--test_resnet.r160_in1k").rename(other)
@@ -317,26 +318,32 @@ def test_settings_that_contradict_each_other(changes, line):
 # Folders of ours
 
 
+STARTS = [("classification", "imagenet"), ("classification", "imagenet++"), ("simclr", "simclr")]
+
+
 def pretrained(folder, task, *, backbone=BACKBONE, seed=3):
     """A folder as pre-training leaves it: a backbone, its normalisation, some head."""
-    classes = ("a", "b", "c") if task == "classification" else ()
     model = ModelConfig(backbone=backbone, image_size_px=64, levels=(3, 4))
-    body = nn.Module()
     torch.manual_seed(seed)
-    body.backbone, body.predict = Backbone(backbone, (3, 5)), nn.Linear(4, 3)
+    return saved_body(folder, task, model, Backbone(backbone, (3, 5)))
+
+
+def saved_body(folder, task, model, backbone):
+    body = nn.Module()
+    body.backbone, body.predict = backbone, nn.Linear(4, 3)
     body.register_buffer("mean", torch.full((1, 3, 1, 1), 12.0))
     body.register_buffer("std", torch.full((1, 3, 1, 1), 34.0))
+    classes = ("a", "b", "c") if task == "classification" else ()
     save_model(folder, body, ModelCard(task=task, classes=classes, model=model, preprocessing={}))
-    return str(folder), body.backbone.state_dict()
+    return str(folder), backbone.state_dict()
 
 
-@pytest.mark.parametrize("start", ["imagenet", "simclr"])
-@pytest.mark.parametrize("task", ["simclr", "classification"])
+@pytest.mark.parametrize(("task", "start"), STARTS)
 @pytest.mark.parametrize("file", ["", "/model.safetensors", "/model.json"])
 def test_a_pretrained_folder_starts_the_backbone(tmp_path, start, task, file):
     folder, tensors = pretrained(tmp_path / "pre", task)
     model = tiny_model()
-    loaded = initialise(model, BACKBONE, config(folder + file, start=start))
+    loaded = initialise(model, MODEL, config(folder + file, start=start))
     for name, value in model.backbone.state_dict().items():
         assert value.equal(tensors[name]), name
     assert pixels_of(model) == ([12.0] * 3, [34.0] * 3)
@@ -345,12 +352,47 @@ def test_a_pretrained_folder_starts_the_backbone(tmp_path, start, task, file):
     assert loaded.misfits == ""
 
 
+@pytest.mark.parametrize(
+    ("task", "start", "right"),
+    [
+        ("simclr", "imagenet", "simclr"),
+        ("simclr", "imagenet++", "simclr"),
+        ("classification", "simclr", "imagenet or imagenet++"),
+    ],
+)
+def test_a_start_is_called_what_the_folder_was_learned_by(tmp_path, task, start, right):
+    folder, _ = pretrained(tmp_path / "pre", task)
+    line = refused(tiny_model(), config(folder, start=start))
+    assert line == (
+        f"init.weights: {folder} holds a backbone learned by {task}; pass --init.start {right}"
+    )
+
+
 def test_a_folder_with_another_backbone_or_a_whole_detector(tmp_path):
     folder, _ = pretrained(tmp_path / "pre", "simclr", backbone="resnet10t")
     line = refused(tiny_model(), config(folder, start="simclr"))
-    assert line.startswith(f"init.weights: {folder} holds the backbone 'resnet10t', the recipe ")
+    assert line == (
+        f"init.weights: {folder} holds the backbone 'resnet10t', the recipe asks for "
+        f"'{BACKBONE}'; give both the same model.backbone"
+    )
     line = refused(tiny_model(), config(save_tiny(tmp_path / "teacher")))
     assert "holds a model for detection; pass --init.start teacher" in line
+
+
+def test_only_spinenets_activation_is_the_recipes(tmp_path):
+    swish = ModelConfig(**{**vars(SPINENET), "activation": "swish"})
+    model = Own(1.0)
+    folder, _ = saved_body(tmp_path / "spine", "simclr", swish, Own(2.0).backbone)
+    line = refused(model, config(folder, start="simclr", partial=True), SPINENET)
+    assert line == (
+        f"init.weights: {folder} holds the activation 'swish', the recipe asks for 'relu'; give "
+        "both the same model.activation"
+    )
+    initialise(model, swish, config(folder, start="simclr"))
+    assert model.backbone.weight.eq(2).all()
+    folder, _ = pretrained(tmp_path / "pre", "simclr")  # which says relu
+    timms = ModelConfig(**{**vars(MODEL), "activation": "swish"})
+    assert initialise(tiny_model(), timms, config(folder, start="simclr")).misfits == ""
 
 
 def test_a_teacher_starts_all_of_a_model(tmp_path):
@@ -358,7 +400,7 @@ def test_a_teacher_starts_all_of_a_model(tmp_path):
     teacher.mean.fill_(3.0)
     save_model(tmp_path, teacher, tiny_card())
     model = tiny_model(seed=6)
-    loaded = initialise(model, BACKBONE, config(str(tmp_path), start="teacher"))
+    loaded = initialise(model, MODEL, config(str(tmp_path), start="teacher"))
     for name, value in teacher.state_dict().items():
         assert model.state_dict()[name].equal(value), name
     assert loaded.tensors == len(counted(teacher.state_dict()))
@@ -400,6 +442,9 @@ def test_a_start_is_read_for_the_recipes_model(tmp_path):
     assert read_init(InitConfig(), learning(), CLASSES, "d.json") is None
 
 
+SPINENET = ModelConfig(backbone="spinenet49s", pyramid="none", channels=16)
+
+
 class Own(nn.Module):
     """A model whose backbone is not timm's."""
 
@@ -415,7 +460,7 @@ def test_a_backbone_that_is_not_timms(tmp_path):
     tensors = Own(2.0).state_dict()
     bare = {name: tensors[name] for name in tensors if name.startswith("backbone.")}
     path = file_of(tmp_path, bare)
-    line = refused(Own(0.0), config(path, start="simclr"), "spinenet49")
+    line = refused(Own(0.0), config(path, start="simclr"), SPINENET)
     assert line.startswith(f"init.mean: is missing; {path} does not say which pixels it expects")
     assert "--init.mean 0.485 0.456 0.406 --init.std 0.229 0.224 0.225 if" in line
     pixels = {"mean": (0.2, 0.4, 0.6), "std": (1.0, 1.0, 1.0)}
@@ -423,7 +468,7 @@ def test_a_backbone_that_is_not_timms(tmp_path):
         model = Own(0.0)
         before = model.head.weight.clone()
         path = file_of(tmp_path, weights)
-        loaded = initialise(model, "spinenet49", config(path, start="simclr", **changes))
+        loaded = initialise(model, SPINENET, config(path, start="simclr", **changes))
         assert (loaded.tensors, loaded.left_over, loaded.misfits) == (2, 0, "")
         assert model.backbone.weight.eq(2).all()
         assert model.head.weight.equal(before)
@@ -466,11 +511,10 @@ def torchvisions(path, *, pad_like_tensorflow):
 def test_real_weights_load_whole_and_see_what_torchvision_sees(mobilenet, backbone):
     like_tensorflow = backbone.startswith("tf_")
     reference = torchvisions(mobilenet, pad_like_tensorflow=like_tensorflow)
-    model = build(
-        ModelConfig(backbone=backbone, levels=(3, 5), image_size_px=224), "detection", 2
-    ).eval()
+    about = ModelConfig(backbone=backbone, levels=(3, 5), image_size_px=224)
+    model = build(about, "detection", 2).eval()
     made = config if like_tensorflow else told  # its name says it
-    loaded = initialise(model, backbone, made(str(mobilenet)))
+    loaded = initialise(model, about, made(str(mobilenet)))
     assert loaded.misfits == ""
     assert loaded.left_over == 7  # the last convolution, its BatchNorm, the classifier
     assert pixels_of(model) == ([127.5] * 3, [127.5] * 3)
@@ -489,12 +533,12 @@ def test_real_weights_load_whole_and_see_what_torchvision_sees(mobilenet, backbo
 
 
 def test_the_names_padding_is_what_differs(mobilenet):
-    config_of = {"levels": (3, 5), "image_size_px": 224}
     init = told(str(mobilenet))
     maps = []
     for name in ("mobilenetv2_100", "tf_mobilenetv2_100"):
-        model = build(ModelConfig(backbone=name, **config_of), "detection", 2).eval()
-        initialise(model, name, init)
+        about = ModelConfig(backbone=name, levels=(3, 5), image_size_px=224)
+        model = build(about, "detection", 2).eval()
+        initialise(model, about, init)
         with torch.no_grad():
             maps.append(model.backbone((photo("china.jpg") - model.mean) / model.std)[-1])
     assert maps[0].shape == maps[1].shape

@@ -107,7 +107,7 @@ def test_a_detector_starts_from_images_alone(images: Path, tmp_path: Path) -> No
     assert load(PretrainVerb, out / "recipe.yaml").images == str(images)
 
     detector = tiny_model(num_classes=len(CLASSES))
-    loaded = initialise(detector, MODEL.backbone, InitConfig(start="simclr", weights=str(out)))
+    loaded = initialise(detector, MODEL, InitConfig(start="simclr", weights=str(out)))
     assert loaded is not None
     assert loaded.misfits == ""
     learned = read_files(out, "weights")

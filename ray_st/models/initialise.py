@@ -16,12 +16,17 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ray_st.config import UserError, require
+from ray_st.models import ModelConfig
 from ray_st.models.fitting import Loaded, counted_names, fitted
 from ray_st.models.saved import CARD, WEIGHTS, SavedModel, read_files, read_model
+from ray_st.models.spinenet import SIZES
 from ray_st.models.weight_files import USUAL, Normalisation, Weights, named, read_weights
 
 _OUTSIDE = ("backbone.network.model.", "backbone.")  # before timm's names; before ours
-PRETRAINED_TASKS = ("classification", "simclr")  # of folders that hold a backbone to start from
+_STARTS = {  # by the task that a backbone was learned by
+    "classification": ("imagenet", "imagenet++"),
+    "simclr": ("simclr",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +92,21 @@ class Start:
         assert not unexpected, "a start bears the names of its model"
 
 
-def initialise(model: nn.Module, backbone: str, init: InitConfig) -> Loaded | None:
+def initialise(model: nn.Module, config: ModelConfig, init: InitConfig) -> Loaded | None:
     """Load a start in place; None for random. Raises `UserError` as `read_start` does."""
-    start = read_start(model, backbone, init)
+    start = read_start(model, config, init)
     if start is None:
         return None
     start.apply(model)
     return start.loaded
 
 
-def read_start(model: nn.Module, backbone: str, init: InitConfig) -> Start | None:
+def read_start(model: nn.Module, config: ModelConfig, init: InitConfig) -> Start | None:
     """Read a start for a model, which may stand on the meta device; None for random.
 
     Args:
         model: what `build` made, with the attribute `backbone` and the buffers `mean` and `std`.
-        backbone: its `ModelConfig.backbone`.
+        config: what it was made of.
         init: what to start from.
 
     Raises:
@@ -115,19 +120,20 @@ def read_start(model: nn.Module, backbone: str, init: InitConfig) -> Start | Non
         assert init.weights is not None, "InitConfig sees to it"
         given = safetensors.torch.load(read_model(init.weights, "init.weights").weights)
         tensors, loaded = fitted(init.start, init.weights, wanted, given, spare=())
-        _require_fit(loaded, backbone, init)
+        _require_fit(loaded, config.backbone, init)
     else:
-        tensors, loaded = _backbone_start(wanted, backbone, init)
+        tensors, loaded = _backbone_start(wanted, config, init)
     return Start(weights=safetensors.torch.save(tensors), loaded=loaded)
 
 
 def _backbone_start(
-    wanted: Mapping[str, Tensor], backbone: str, init: InitConfig
+    wanted: Mapping[str, Tensor], config: ModelConfig, init: InitConfig
 ) -> tuple[dict[str, Tensor], Loaded]:
     """Tensors of the backbone and the normalisation, by the model's names."""
     from ray_st.models import hub  # imports timm, which a config alone must not
 
-    source, weights = _source(backbone, init)
+    backbone = config.backbone
+    source, weights = _source(config, init)
     outside = next((each for each in _OUTSIDE if any(n.startswith(each) for n in wanted)), "")
     inner = {n.removeprefix(outside): x for n, x in wanted.items() if n.startswith(outside)}
     spare = hub.network_names(backbone)
@@ -138,9 +144,10 @@ def _backbone_start(
     return {**tensors, **normalisation.buffers()}, loaded
 
 
-def _source(backbone: str, init: InitConfig) -> tuple[str, Weights]:
+def _source(config: ModelConfig, init: InitConfig) -> tuple[str, Weights]:
     from ray_st.models import hub
 
+    backbone = config.backbone
     if init.weights is None:
         name, tensors = hub.download(backbone, init.start)
         pixels = hub.normalisation_of(backbone, init.start)
@@ -148,26 +155,33 @@ def _source(backbone: str, init: InitConfig) -> tuple[str, Weights]:
     path = Path(init.weights)
     folder = path.parent if path.name in (WEIGHTS, CARD) else path
     if (folder / CARD).is_file():
-        return init.weights, _of_folder(folder, backbone)
+        return init.weights, _of_folder(folder, config, init)
     file = path / WEIGHTS if path.is_dir() else path
     weights = read_weights(file)
     pixels = weights.normalisation or hub.normalisation_of_file(file, backbone)
     return init.weights, replace(weights, normalisation=pixels)
 
 
-def _of_folder(folder: Path, backbone: str) -> Weights:
+def _of_folder(folder: Path, config: ModelConfig, init: InitConfig) -> Weights:
     saved = read_files(folder, "init.weights")
-    if saved.card.task not in PRETRAINED_TASKS:
+    task, where = saved.card.task, f"init.weights: {folder} holds"
+    if task not in _STARTS:
         raise UserError(
-            f"init.weights: {folder} holds a model for {saved.card.task}; pass --init.start "
-            f"teacher to start from all of it, or a folder with a backbone learned by "
-            f"{' or '.join(PRETRAINED_TASKS)}"
+            f"{where} a model for {task}; pass --init.start teacher to start from all of it, or a "
+            f"folder with a backbone learned by {' or '.join(_STARTS)}"
         )
-    if saved.card.model.backbone != backbone:
+    if init.start not in _STARTS[task]:
         raise UserError(
-            f"init.weights: {folder} holds the backbone {saved.card.model.backbone!r}, the recipe "
-            f"asks for {backbone!r}; give both the same model.backbone"
+            f"{where} a backbone learned by {task}; pass --init.start {' or '.join(_STARTS[task])}"
         )
+    # A timm backbone keeps its own activation; no tensor shows which one SpineNet learned with.
+    for name in ("backbone", "activation") if config.backbone in SIZES else ("backbone",):
+        have, want = getattr(saved.card.model, name), getattr(config, name)
+        if have != want:
+            raise UserError(
+                f"{where} the {name} {have!r}, the recipe asks for {want!r}; give both the same "
+                f"model.{name}"
+            )
     return named(safetensors.torch.load(saved.weights))
 
 

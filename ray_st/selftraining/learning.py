@@ -122,4 +122,4 @@ def read_init(
         return Start.of_teacher(saved, init.weights)
     with torch.device("meta"):
         model = build(learning.model, learning.task, len(classes))
-    return read_start(model, learning.model.backbone, init)
+    return read_start(model, learning.model, init)
