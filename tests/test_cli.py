@@ -320,6 +320,21 @@ def test_a_whole_recipe_that_starts_from_a_file(world, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["train", "run", "sweep", "demo"])
+def test_a_dry_run_says_what_of_a_start_fits(world, capsys, verb):
+    tensors = {"bn1.weight": torch.ones(5), "layer9.weight": torch.zeros(1)}
+    name, weight = next(iter(timm.create_model("test_resnet").state_dict().items()))
+    torch.save({name: weight, **tensors}, "w.pth")
+    half = [*("--init.mean", *["0.5"] * 3), *("--init.std", *["0.5"] * 3)]
+    words = [*model_flags(), "--init.start", "imagenet", "--init.weights", "w.pth", *half]
+    printed = dry(capsys, [*command(verb, world), *words, "--init.partial"], world)
+    said = [line for line in printed.splitlines() if line.startswith("# start")]
+    assert len(said) == 1
+    assert said[0].startswith("# start: imagenet from w.pth, 1 tensors; ")
+    assert said[0].endswith(", 1 unexpected (layer9.weight)")
+    assert "# start" not in dry(capsys, command(verb, world), world)
+
+
+@pytest.mark.parametrize("verb", ["train", "run", "sweep", "demo"])
 def test_a_backbone_that_is_none(world, capsys, verb):
     words = [*command(verb, world), "--model.backbone", "resnet18z"]
     line = refused(capsys, words, world)

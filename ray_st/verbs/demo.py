@@ -22,7 +22,7 @@ from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.learning import Learning, read_init
 from ray_st.verbs.run import LoopVerb, run_loop
-from ray_st.verbs.verb import recipe_of
+from ray_st.verbs.verb import recipe_of, say_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,11 @@ def run(config: DemoVerb, console: Console) -> None:
     # What they refuse is refused here, before scenes are written.
     learning = Learning.of(config)
     check_world(config.digits, learning.kind)
-    read_init(config.init, learning, classes_of(config.digits, learning.kind), "the scenes")
+    init = read_init(config.init, learning, classes_of(config.digits, learning.kind), "the scenes")
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:
-        console.out(recipe, highlight=False, end="")
-        console.out("# dry run: scenes would be written; nothing was started", highlight=False)
+        say_plan(recipe, console, "scenes would be written", start=init)
         return
     folder.claim(out, recipe)
     world = out / folder.SCENES

@@ -19,7 +19,7 @@ from ray_st.report import write_report
 from ray_st.selftraining.learning import Learning, read_init
 from ray_st.selftraining.loop import Loop
 from ray_st.selftraining.materials import Materials, open_materials, require_pool
-from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of, say_start
+from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,6 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     def work(out: Path) -> dict[str, Any]:
         console.print(f"{'data':<11}{plan}", highlight=False)
         _report_findings(materials, console)
-        say_start(init, console)
         loop = Loop(
             learning=learning,
             label=config.label,
@@ -73,7 +72,8 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
         )
         return loop.run(**resources())
 
-    if (summary := complete(config, console, plan, work, materials.warnings)) is not None:
+    summary = complete(config, console, plan, work, materials.warnings, init)
+    if summary is not None:
         print_models(summary, console)
         page = write_report(Path(config.out))
         console.print(f"report     {page}", highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.stages import read_pseudo
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage, trials_of
 from ray_st.verbs.train import TrainVerb
-from ray_st.verbs.verb import complete, recipe_of, say_start
+from ray_st.verbs.verb import complete, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,6 @@ def run(config: SweepVerb, console: Console) -> None:
     plan = f"{len(trials_of(config.sweep))} trials of {config.sweep.steps} steps"
 
     def work(out: Path) -> dict[str, Any]:
-        say_start(init, console)
         needs = trial_needs(config.train)
         require_fits(needs, **resources())
         job = training_job(
@@ -71,7 +70,8 @@ def run(config: SweepVerb, console: Console) -> None:
             facts={"findings": materials.findings},
         )
 
-    if (summary := complete(config, console, plan, work, materials.warnings)) is not None:
+    summary = complete(config, console, plan, work, materials.warnings, init)
+    if summary is not None:
         for row in summary["sweep"]:
             loss = "normalised" if row["normalised"] else "plain"
             console.print(

@@ -27,7 +27,7 @@ from ray_st.selftraining.stages import read_pseudo, role_of, train_stage
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
 from ray_st.training.schedule import TrainConfig
-from ray_st.verbs.verb import Verb, complete, recipe_of, say_start
+from ray_st.verbs.verb import Verb, complete, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,6 @@ def run(config: TrainVerb, console: Console) -> None:
     )
 
     def work(out: Path) -> dict[str, Any]:
-        say_start(init, console)
         require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
         pq.write_table(val.rows, out / "val.parquet")
         job = training_job(
@@ -76,7 +75,8 @@ def run(config: TrainVerb, console: Console) -> None:
             extra = {"findings": materials.findings}
             return train_stage(job, out, counters["train"], extra)
 
-    if (summary := complete(config, console, plan, work, materials.warnings)) is not None:
+    summary = complete(config, console, plan, work, materials.warnings, init)
+    if summary is not None:
         metrics = summary[role_of(has_pseudo=pseudo is not None)]
         result = headline(metrics, summary["figures"])
         console.print(f"train      {result}{unread(summary)}", highlight=False)

@@ -1,7 +1,7 @@
 """What all verbs share: where results go, which cluster, and the recipe with every section.
 
 In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold;
-`complete`, which does a verb's work once; `say_start`. Next: `pretrain.py`.
+`complete`, which does a verb's work once; `say_plan`, its dry run. Next: `pretrain.py`.
 """
 
 from __future__ import annotations
@@ -79,10 +79,20 @@ def recipe_of(config: Verb) -> dict[str, Any]:
     }
 
 
-def say_start(start: Start | None, console: Console) -> None:
-    """Say what a start is made of, unless it is random; what of it did not fit stands there too."""
+def say_plan(
+    recipe: str,
+    console: Console,
+    plan: str,
+    warnings: Sequence[str] = (),
+    start: Start | None = None,
+) -> None:
+    """Print what a dry run found: the recipe, and in comments what else a run would say."""
+    console.out(recipe, highlight=False, end="")  # `out` breaks no long line
+    for warning in warnings:
+        console.out(f"# warning: {warning}", highlight=False)
     if start is not None:
-        console.out(f"{'start':<11}{start.loaded}", highlight=False)  # `out` breaks no long line
+        console.out(f"# start: {start.loaded}", highlight=False)
+    console.out(f"# dry run: {plan}; nothing was started", highlight=False)
 
 
 def complete(
@@ -91,25 +101,26 @@ def complete(
     plan: str,
     work: Callable[[Path], dict[str, Any]],
     warnings: Sequence[str] = (),
+    start: Start | None = None,
 ) -> dict[str, Any] | None:
     """Do a verb's work in its folder, on a cluster; returns the summary.
 
     A folder that is finished gives the summary that stands there, and no cluster is looked for. A
-    dry run says the plan, and gives None. Everything that a user can have written wrong is checked
-    before this is called.
+    dry run says the plan, and gives None. Both say what weights start from, unless it is random,
+    and what of it did not fit. Everything that a user can have written wrong is checked before this
+    is called.
     """
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:
-        console.out(recipe, highlight=False, end="")  # `out` breaks no long line
-        for warning in warnings:
-            console.out(f"# warning: {warning}", highlight=False)
-        console.out(f"# dry run: {plan}; nothing was started", highlight=False)
+        say_plan(recipe, console, plan, warnings, start)
         return None
     if (summary := folder.finished(out)) is not None:
         return summary
     folder.claim(out, recipe)
     for warning in warnings:
         console.out(f"{'warning':<11}{warning}", highlight=False)
+    if start is not None:
+        console.out(f"{'start':<11}{start.loaded}", highlight=False)
     with connected(config.address):
         return work(out)
