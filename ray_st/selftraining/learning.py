@@ -26,6 +26,7 @@ from ray_st.tasks import TaskName, make_task
 from ray_st.tasks.detection import DetectConfig
 from ray_st.tasks.task import Task
 from ray_st.training.job import Job
+from ray_st.training.rehearsal import rehearse
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
 
@@ -42,9 +43,11 @@ class Learning:
 
     @classmethod
     def of(cls, config: Any) -> Learning:
-        """Pick them from a verb's config; raises `UserError` for a model that cannot be built."""
-        with torch.device("meta"):  # without memory: the largest has half a billion parameters
-            build(config.model, config.task, 1)  # else every worker finds out, long after the start
+        """Pick them from a verb's config; raises `UserError` for a model that cannot be trained."""
+        # A teacher comes before there are pseudo labels: only a config that names some has both.
+        has_pseudo = getattr(config, "pseudo", None) is not None
+        # Else every worker finds out, long after the start.
+        rehearse(config.model, config.task, 1, config.train, has_pseudo=has_pseudo)
         return cls(
             task=config.task,
             model=config.model,

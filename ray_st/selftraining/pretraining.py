@@ -18,12 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import torch
 
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import ClassLabel, Origin
 from ray_st.data.rows import pack
-from ray_st.models import ModelConfig, build
+from ray_st.models import ModelConfig
 from ray_st.models.saved import versions
 from ray_st.progress import Counter
 from ray_st.selftraining.folder import write_summary
@@ -31,6 +30,7 @@ from ray_st.tasks.simclr import SimCLR, SimCLRConfig
 from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
 from ray_st.training.loop import fit
+from ray_st.training.rehearsal import rehearse
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
 
@@ -48,9 +48,8 @@ class Pairing:
 
     @classmethod
     def of(cls, config: Any) -> Pairing:
-        """Pick them from a verb's config; raises `UserError` for a model that cannot be built."""
-        with torch.device("meta"):
-            build(config.model, NAME, config.simclr.projection)
+        """Pick them from a verb's config; raises `UserError` for a model that cannot be trained."""
+        rehearse(config.model, NAME, config.simclr.projection, config.train, has_pseudo=True)
         return cls(
             model=config.model, augment=config.augment, train=config.train, simclr=config.simclr
         )

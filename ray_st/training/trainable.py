@@ -1,7 +1,7 @@
 """From a built model to one that can be trained: what moves its weights, and how it computes.
 
 In: a model and a `TrainConfig`. Out: an optimiser; the model with synchronised BatchNorms; what a
-step runs, compiled. Next: `step.py`.
+step runs, compiled. Next: `rehearsal.py`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""One step of shapes without numbers: what a model refuses is found before anything starts.
+
+In: a `ModelConfig`, a task and a `TrainConfig`. Out: nothing, or `UserError`. Next: `step.py`.
+"""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ray_st.config import UserError
+from ray_st.models import ModelConfig, build
+from ray_st.training.schedule import TrainConfig
+
+_ONE_VALUE = "Expected more than 1 value per channel"  # PyTorch's BatchNorms
+
+
+def rehearse(
+    config: ModelConfig, task: str, num_outputs: int, train: TrainConfig, *, has_pseudo: bool
+) -> None:
+    """Build the model and train it on what one worker sees in a step, on the meta device.
+
+    Takes no memory, whatever the size. Raises `UserError` for a model that cannot be built, that
+    does not take views of `config.image_size_px`, whose BatchNorms would see a single value, or
+    that several workers cannot train.
+    """
+    side, images = config.image_size_px, _images(train, has_pseudo=has_pseudo)
+    # The forward pass too stands under the meta device, for the constants that some models make.
+    with torch.device("meta"):
+        model = build(config, task, num_outputs).train()
+        pixels = torch.empty(images, 3, side, side, dtype=torch.uint8)
+        try:
+            outputs = model(pixels)
+        except Exception as error:
+            raise UserError(_refusal(config, train, error)) from error
+        if train.num_workers > 1:
+            _require_gradients(model, outputs, config, train)
+
+
+def _images(train: TrainConfig, *, has_pseudo: bool) -> int:
+    """How many images one BatchNorm sees in a step."""
+    total = train.batch_size + (train.num_pseudo if has_pseudo else 0)
+    return total if train.sync_batchnorm else total // max(1, train.num_workers)
+
+
+def _refusal(config: ModelConfig, train: TrainConfig, error: Exception) -> str:
+    """Name the field that makes the model fail, and the next move."""
+    if str(error).startswith(_ONE_VALUE):
+        workers = max(1, train.num_workers)
+        return (
+            f"train.batch_size: must give each of {workers} training workers 2 images or more, for "
+            f"BatchNorm sees one value a channel here, got {train.batch_size}; raise it or "
+            "model.image_size_px"
+        )
+    known = timm.get_pretrained_cfg(config.backbone) if timm.is_model(config.backbone) else None
+    side = known.input_size[-1] if known else config.image_size_px
+    move = f"set model.image_size_px to {side} or " if side != config.image_size_px else ""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"model.backbone: must take views of model.image_size_px {config.image_size_px}, got "
+        f"{config.backbone!r} ({said:.160}); {move}choose another backbone"
+    )
+
+
+def _require_gradients(
+    model: nn.Module, outputs: object, config: ModelConfig, train: TrainConfig
+) -> None:
+    """Refuse parameters that the outputs do not depend on: DistributedDataParallel does."""
+    tensors = [outputs] if isinstance(outputs, Tensor) else vars(outputs).values()
+    total = sum(each.sum() for each in tensors if isinstance(each, Tensor))
+    assert isinstance(total, Tensor), "every model gives a tensor"
+    total.backward()  # type: ignore[no-untyped-call]
+    idle = [
+        name for name, one in model.named_parameters() if one.requires_grad and one.grad is None
+    ]
+    if idle:
+        raise UserError(
+            f"model.backbone: must use all its weights with train.num_workers {train.num_workers}, "
+            f"got {config.backbone!r} with {len(idle)} tensors that get no gradient "
+            f"({idle[0].removeprefix('backbone.network.model.')}, ...); set train.num_workers to 1 "
+            "or choose another backbone"
+        )
