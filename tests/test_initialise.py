@@ -252,9 +252,8 @@ def test_a_backbones_name_does_not_tell_the_pixels_of_a_file(tmp_path, backbone,
     with pytest.raises(UserError) as caught:
         read_start(model, ModelConfig(backbone=backbone, levels=(3, 5)), config(path))
     line = (
-        f"init.mean: is missing; {path} does not say which pixels it expects, pass {pixels} if they"
-        f" are subtracted and divided by as timm's weights of {backbone} do, or else what its "
-        "authors used"
+        f"init.mean: is missing; {path} does not say which pixels it expects, pass {pixels} if it "
+        f"was trained as timm's {backbone} was, or else what its authors used"
     )
     if padding:
         line += f"; files from TensorFlow want its padding too, which model.backbone {padding} has"
@@ -408,6 +407,31 @@ def test_a_teacher_starts_all_of_a_model(tmp_path):
     assert pixels_of(again)[0] == [3.0] * 3
     line = refused(tiny_model(num_classes=3), config(str(tmp_path), start="teacher"))
     assert "2 of another shape (classes.predict.weight" in line
+
+
+def test_a_folder_without_weights(tmp_path):
+    line = refused(tiny_model(), told(str(tmp_path)))
+    assert line == (
+        f"init.weights: {tmp_path} is a folder without model.safetensors; pass the --out folder of "
+        "`ray-st pretrain`, or a file of weights"
+    )
+
+
+def test_folders_with_numbers_that_are_none(tmp_path):
+    teacher = tiny_model()
+    teacher.classes.predict.bias.data[1] = float("nan")
+    save_model(tmp_path / "teacher", teacher, tiny_card())
+    said = f"init.weights: {tmp_path}/teacher holds NaN or infinity in classes.predict.bias; "
+    init = config(str(tmp_path / "teacher"), start="teacher")
+    assert refused(tiny_model(), init).startswith(said)
+    with pytest.raises(UserError) as caught:
+        read_init(init, learning(), CLASSES, "d.json")
+    assert str(caught.value).startswith(said)
+    body = Backbone(BACKBONE, (3, 5))
+    body.network.model.bn1.running_var.fill_(float("inf"))
+    folder, _ = saved_body(tmp_path / "pre", "simclr", MODEL, body)
+    line = refused(tiny_model(), config(folder, start="simclr"))
+    assert f"{folder} holds NaN or infinity in backbone.network.model.bn1.running_var; " in line
 
 
 def learning(**changes):

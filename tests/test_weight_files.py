@@ -1,6 +1,7 @@
 """Files of weights from everywhere, real and damaged, under timm's names."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torchvision
 
 from ray_st.config import UserError
 from ray_st.models.torchvision_names import timm_name
-from ray_st.models.weight_files import Normalisation, named, read_weights
+from ray_st.models.weight_files import Normalisation, named, read_weights, reason_of
 
 pytestmark = pytest.mark.pure
 torch.set_num_threads(1)
@@ -144,12 +145,55 @@ def test_a_file_without_named_tensors(tmp_path, content):
 
 
 def test_nothing_is_unpickled(tmp_path):
-    sprung = tmp_path / "sprung"
-    torch.save({"state_dict": {"a": torch.zeros(1)}, "args": Trap(sprung)}, tmp_path / "w.pth")
-    assert "hold tensors only" in refused(tmp_path / "w.pth")
+    sprung, path = tmp_path / "sprung", tmp_path / "w.pth"
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "args": Trap(sprung)}, path)
+    # Torch's own words open with colours, and with how to unpickle it all the same.
+    line = refused(path)
+    assert line.startswith(f"init.weights: {path} cannot be read (Unsupported global: GLOBAL ")
+    assert line.endswith(
+        " was not an allowed global by default); it must be whole and hold tensors only, as "
+        "torch.save(model.state_dict(), FILE) writes them"
+    )
+    assert line.isprintable()
+    path.write_bytes(pickle.dumps(Path(), protocol=2))  # neither a zip nor torch's
+    assert "(Unsupported global: GLOBAL pathlib." in refused(path)
     np.savez(tmp_path / "w.npz", a=np.array([Trap(sprung)], dtype=object))
     assert "cannot be read" in refused(tmp_path / "w.npz")
     assert not sprung.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "ValueError"),
+        ("\x1b[1mtwo\n lines\x1b[0m ", "two lines"),
+        ("x" * 60 + " " + "y" * 99, "x" * 60 + " " + "y" * 99),
+        ("x" * 60 + " " + "y" * 100, "x" * 60 + " ..."),
+        ("unsafe! WeightsUnpickler error: \n\nUnsupported 7\n\nSee this", "Unsupported 7"),
+        ("unsafe! WeightsUnpickler error: a.b is odd. Do that", "a.b is odd"),
+    ],
+)
+def test_the_reason_of_another_librarys_error(text, reason):
+    assert reason_of(ValueError(text)) == reason
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none_are_refused(tmp_path, suffix, value):
+    tensors = network().state_dict()
+    first, second = [name for name in tensors if name.endswith("bn1.weight")][:2]
+    tensors[second][-1] = value
+    path = write(tmp_path / f"w{suffix}", tensors)
+    assert f"{path} holds NaN or infinity in {second}; " in refused(path)
+    tensors[first][0] = value
+    assert f" in {first}; " in refused(write(path, tensors))
+
+
+def test_numbers_past_float32_are_none_either(tmp_path):
+    path = write(tmp_path / "w.pth", {"a": torch.full((2,), 1e39, dtype=torch.float64)})
+    assert " in a; " in refused(path)
+    path = write(tmp_path / "w.pth", {"a": torch.tensor([3.4e38]), "b": torch.empty(0)})
+    assert read_weights(path).tensors["a"].item() == pytest.approx(3.4e38)
 
 
 def test_a_folder_of_the_hub_says_its_normalisation(tmp_path):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ray_st.config import UserError
+
 _FEW = 20  # names of a kind in a line
 # BatchNorm's: one with a momentum never reads it, so files from elsewhere may lack it, and a file
 # that holds nothing else starts nothing. It is no part of the account.
@@ -78,6 +80,20 @@ def fitted(
         ),
     )
     return fitting, loaded
+
+
+def require_fit(loaded: Loaded, backbone: str, *, partial: bool) -> None:
+    """Refuse a start of which nothing fits, or, unless `partial`, not all."""
+    move = "choose the model.backbone that it was made for"
+    if not loaded.tensors:
+        raise UserError(
+            f"init.weights: {loaded.source} holds no tensor of {backbone}: {loaded.misfits}; {move}"
+        )
+    if loaded.misfits and not partial:
+        raise UserError(
+            f"init.weights: {loaded.source} does not fit {backbone}: {loaded.misfits}; {move}, "
+            "or pass --init.partial to load the rest"
+        )
 
 
 def counted_names(names: Iterable[str]) -> list[str]:

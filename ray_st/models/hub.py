@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ray_st.config import UserError
 from ray_st.models import tf_mobilenet
-from ray_st.models.weight_files import Normalisation
+from ray_st.models.weight_files import USUAL, Normalisation, reason_of
 
 NOISY_STUDENT = "ns_jft_in1k"  # ImageNet and 300M unlabelled images: the paper's ImageNet++
 _AUTO_AUGMENT = "aa_in1k"  # the paper's ImageNet
@@ -63,11 +63,25 @@ def normalisation_of_file(path: Path, backbone: str) -> Normalisation | None:
     return normalisation_of(backbone, "imagenet") if backbone == tf_mobilenet.NAME else None
 
 
-def tensorflows_twin(backbone: str) -> str | None:
-    """Timm's name of the same network with TensorFlow's padding; None where it has none."""
+def no_pixels(file: str | None, backbone: str, start: str) -> str:
+    """Say that a file is silent about its pixels, and what they probably are."""
+    timms, padded = normalisation_of(backbone, start), _padded_as_tensorflow(backbone)
+    whose = "as most are" if timms is None else f"as timm's {backbone} was"
+    mean, std = (" ".join(map(str, values)) for values in timms or USUAL)
+    line = (
+        f"init.mean: is missing; {file} does not say which pixels it expects, pass --init.mean "
+        f"{mean} --init.std {std} if it was trained {whose}, or else what its "
+        "authors used"
+    )
+    if padded is None:
+        return line
+    return f"{line}; files from TensorFlow want its padding too, which model.backbone {padded} has"
+
+
+def _padded_as_tensorflow(backbone: str) -> str | None:
     name, _ = split_model_name_tag(backbone)
-    twin = name if name.startswith("tf_") else f"tf_{name}"
-    return twin if timm.is_model(twin) else None
+    name = name if name.startswith("tf_") else f"tf_{name}"
+    return name if timm.is_model(name) else None
 
 
 def download(backbone: str, start: str) -> tuple[str, dict[str, Tensor]]:
@@ -79,7 +93,7 @@ def download(backbone: str, start: str) -> tuple[str, dict[str, Tensor]]:
     try:
         network = timm.create_model(name, pretrained=True)
     except Exception as error:  # of the hub's client, the network's layers, the disk
-        reason = " ".join(str(error.__cause__ or error).split())[:160] or type(error).__name__
+        reason = reason_of(error.__cause__ or error)
         raise UserError(
             f"init.start: the weights {name} could not be fetched from {_address(name)} "
             f"({reason}); {_OR_A_FILE}"

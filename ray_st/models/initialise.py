@@ -17,10 +17,16 @@ from torch import Tensor, nn
 
 from ray_st.config import UserError, require
 from ray_st.models import ModelConfig
-from ray_st.models.fitting import Loaded, counted_names, fitted
+from ray_st.models.fitting import Loaded, counted_names, fitted, require_fit
 from ray_st.models.saved import CARD, WEIGHTS, SavedModel, read_files, read_model
 from ray_st.models.spinenet import SIZES
-from ray_st.models.weight_files import USUAL, Normalisation, Weights, named, read_weights
+from ray_st.models.weight_files import (
+    Normalisation,
+    Weights,
+    named,
+    read_weights,
+    require_finite,
+)
 
 _OUTSIDE = ("backbone.network.model.", "backbone.")  # before timm's names; before ours
 _STARTS = {  # by the task that a backbone was learned by
@@ -81,8 +87,9 @@ class Start:
     @classmethod
     def of_teacher(cls, saved: SavedModel, source: str) -> Start:
         """All of a model that agrees with the one to train."""
-        names = counted_names(safetensors.torch.load(saved.weights))
-        loaded = Loaded(start="teacher", source=source, tensors=len(names))
+        tensors = safetensors.torch.load(saved.weights)
+        require_finite(tensors, source)
+        loaded = Loaded(start="teacher", source=source, tensors=len(counted_names(tensors)))
         return cls(weights=saved.weights, loaded=loaded)
 
     def apply(self, model: nn.Module) -> None:
@@ -119,8 +126,9 @@ def read_start(model: nn.Module, config: ModelConfig, init: InitConfig) -> Start
     if init.start == "teacher":
         assert init.weights is not None, "InitConfig sees to it"
         given = safetensors.torch.load(read_model(init.weights, "init.weights").weights)
+        require_finite(given, init.weights)
         tensors, loaded = fitted(init.start, init.weights, wanted, given, spare=())
-        _require_fit(loaded, config.backbone, init)
+        require_fit(loaded, config.backbone, partial=False)
     else:
         tensors, loaded = _backbone_start(wanted, config, init)
     return Start(weights=safetensors.torch.save(tensors), loaded=loaded)
@@ -138,7 +146,7 @@ def _backbone_start(
     inner = {n.removeprefix(outside): x for n, x in wanted.items() if n.startswith(outside)}
     spare = hub.network_names(backbone)
     fitting, loaded = fitted(init.start, source, inner, weights.tensors, spare)
-    _require_fit(loaded, backbone, init)
+    require_fit(loaded, backbone, partial=init.partial)
     normalisation = _normalisation(init, weights, backbone)
     tensors = {outside + name: value for name, value in fitting.items()}
     return {**tensors, **normalisation.buffers()}, loaded
@@ -156,6 +164,11 @@ def _source(config: ModelConfig, init: InitConfig) -> tuple[str, Weights]:
     folder = path.parent if path.name in (WEIGHTS, CARD) else path
     if (folder / CARD).is_file():
         return init.weights, _of_folder(folder, config, init)
+    if path.is_dir() and not (path / WEIGHTS).is_file():
+        raise UserError(
+            f"init.weights: {path} is a folder without {WEIGHTS}; pass the --out folder of "
+            "`ray-st pretrain`, or a file of weights"
+        )
     file = path / WEIGHTS if path.is_dir() else path
     weights = read_weights(file)
     pixels = weights.normalisation or hub.normalisation_of_file(file, backbone)
@@ -182,41 +195,16 @@ def _of_folder(folder: Path, config: ModelConfig, init: InitConfig) -> Weights:
                 f"{where} the {name} {have!r}, the recipe asks for {want!r}; give both the same "
                 f"model.{name}"
             )
-    return named(safetensors.torch.load(saved.weights))
+    tensors = safetensors.torch.load(saved.weights)
+    require_finite(tensors, folder)
+    return named(tensors)
 
 
 def _normalisation(init: InitConfig, weights: Weights, backbone: str) -> Normalisation:
+    from ray_st.models import hub
+
     if init.mean is not None and init.std is not None:
         return Normalisation(mean=init.mean, std=init.std)
     if weights.normalisation is None:
-        raise UserError(_no_pixels(init, backbone))
+        raise UserError(hub.no_pixels(init.weights, backbone, init.start))
     return weights.normalisation
-
-
-def _no_pixels(init: InitConfig, backbone: str) -> str:
-    from ray_st.models import hub
-
-    timms, twin = hub.normalisation_of(backbone, init.start), hub.tensorflows_twin(backbone)
-    whose = "as many files do" if timms is None else f"as timm's weights of {backbone} do"
-    mean, std = (" ".join(map(str, values)) for values in timms or USUAL)
-    line = (
-        f"init.mean: is missing; {init.weights} does not say which pixels it expects, pass "
-        f"--init.mean {mean} --init.std {std} if they are subtracted and divided by {whose}, or "
-        "else what its authors used"
-    )
-    if twin is None:
-        return line
-    return f"{line}; files from TensorFlow want its padding too, which model.backbone {twin} has"
-
-
-def _require_fit(loaded: Loaded, backbone: str, init: InitConfig) -> None:
-    move = "choose the model.backbone that it was made for"
-    if not loaded.tensors:
-        raise UserError(
-            f"init.weights: {loaded.source} holds no tensor of {backbone}: {loaded.misfits}; {move}"
-        )
-    if loaded.misfits and not init.partial:
-        raise UserError(
-            f"init.weights: {loaded.source} does not fit {backbone}: {loaded.misfits}; {move}, "
-            "or pass --init.partial to load the rest"
-        )

@@ -8,6 +8,8 @@ Next: `hub.py`.
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,10 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that hold the te
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # before every name
 _OURS, _TIMMS = "backbone.", "network.model."  # a model of ours; a timm network within it
 _HUB_WEIGHTS, _HUB_CONFIG = "model.safetensors", "config.json"  # a folder of timm's hub
+
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_UNPICKLER = "WeightsUnpickler error:"
 
 
 class Normalisation(NamedTuple):
@@ -70,13 +76,32 @@ def read_weights(path: Path) -> Weights:
         tensors = _unwrapped(reader(path))
         normalisation = _beside(path)
     except Exception as error:  # of five libraries, each with errors of its own
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(
-            f"init.weights: {path} cannot be read ({reason}); it must be whole and hold tensors "
-            "only, as torch.save(model.state_dict(), FILE) writes them"
+            f"init.weights: {path} cannot be read ({reason_of(error)}); it must be whole and hold "
+            "tensors only, as torch.save(model.state_dict(), FILE) writes them"
         ) from error
+    require_finite(tensors, path)
     found = named(tensors)
     return Weights(tensors=found.tensors, normalisation=found.normalisation or normalisation)
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Refuse numbers that no model can start from; float32 holds what is finite here."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not value.float().isfinite().all():
+            raise UserError(
+                f"init.weights: {source} holds NaN or infinity in {name}; its training went astray "
+                "or the file is damaged: pass weights from before, or copy it again"
+            )
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in a line: an error of another library without colours and advice."""
+    text = _COLOURS.sub("", str(error)).strip()
+    _, _, refused = text.partition(_UNPICKLER)  # torch's advice before it is to unpickle anything
+    if refused:
+        text = refused.strip().partition("\n")[0].partition(". ")[0]
+    return textwrap.shorten(text, 160, placeholder=" ...") or type(error).__name__
 
 
 def named(tensors: Mapping[str, Tensor]) -> Weights:
