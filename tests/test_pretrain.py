@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ray_st.data.sources import open_images
 from ray_st.models.initialise import InitConfig, initialise
 from ray_st.models.saved import read_files, read_model
 from ray_st.recipe import load
+from ray_st.report import write_report
 from ray_st.selftraining.pretraining import instances
 from ray_st.training.checkpoints import load_log
 from ray_st.verbs.pretrain import PretrainVerb
@@ -105,6 +107,9 @@ def test_a_detector_starts_from_images_alone(images: Path, tmp_path: Path) -> No
     # 40 steps of 6 are 18 epochs of 13 images, and 6 more: two views of the broken one in each.
     assert summary["unreadable"]["training_views"] in (36, 38)
     assert load(PretrainVerb, out / "recipe.yaml").images == str(images)
+    percent = f"{100 * summary['simclr']['accuracy']:.0f}%"
+    page = write_report(out).read_text("utf-8")
+    assert f"two views from all others in {percent} of cases" in unescape(page)
 
     detector = tiny_model(num_classes=len(CLASSES))
     loaded = initialise(detector, MODEL, InitConfig(start="simclr", weights=str(out)))

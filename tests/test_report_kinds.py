@@ -15,6 +15,7 @@ import pytest
 from pages import render
 from PIL import Image
 
+from ray_st.config import UserError
 from ray_st.data.labels import IGNORE, ClassLabel, Detections, Labels, Origin, SegmentationMap
 from ray_st.data.rows import pack
 from ray_st.report import figures, pseudo, wording
@@ -215,6 +216,24 @@ def test_one_model_alone_and_the_best_alpha_are_said_in_the_figure_that_ranks() 
     trials = [{"alpha": a, "normalised": True, "mIoU": v, "AP": w} for a, v, w in found]
     said = wording.headline({"figures": ["mIoU"], "sweep": trials})
     assert said == "The best alpha is 2, with the normalised loss: 9.0 mIoU."
+
+
+def test_learning_from_images_alone_is_told(tmp_path: Path) -> None:
+    learned: dict[str, Any] = {"loss": 0.5249, "accuracy": 0.808}
+    summary: dict[str, Any] = {"verb": "pretrain", "simclr": learned, "images": 1018, "steps": 40}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    _, page = render(tmp_path)
+    said = "Tells a picture's two views from all others in 81% of cases (loss 0.52)."
+    assert said in page.text
+    assert "Learned from 1,018 images in 40 steps." in page.text
+    assert "No result" not in page.text
+    for lost in ({"accuracy": None}, {"loss": None}):  # as a summary holds what is not finite
+        summary["simclr"] = {**learned, **lost}
+        assert wording.headline(summary) == "The training on pairs of views diverged."
+    summary["simclr"] = 3
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(UserError, match=r"simclr: must be an object, got 3"):
+        render(tmp_path)
 
 
 def test_a_summary_without_figures_is_one_of_boxes_and_an_unknown_figure_is_its_own_name() -> None:

@@ -42,8 +42,18 @@ def headline(summary: Mapping[str, Any]) -> str:
         return f"{', '.join(reached)}."
     if summary.get("sweep"):
         return _best_alpha(summary["sweep"], keys(summary)[0], figure)
+    if summary.get("simclr"):
+        return _told_apart(summary["simclr"])
     images = number((summary.get("pseudo") or {}).get("images"))
     return "No result yet." if images is None else f"The teacher labelled {images:,.0f} images."
+
+
+def _told_apart(learned: Mapping[str, Any]) -> str:
+    accuracy, loss = number(learned.get("accuracy")), number(learned.get("loss"))
+    if accuracy is None or loss is None:
+        return "The training on pairs of views diverged."
+    percent = f"{100 * accuracy:.0f}%"
+    return f"Tells a picture's two views from all others in {percent} of cases (loss {loss:.2f})."
 
 
 def _best_alpha(sweep: Sequence[Mapping[str, Any]], key: str, figure: Figure) -> str:
@@ -67,7 +77,11 @@ def context(summary: Mapping[str, Any]) -> str:
     if steps is not None and human is not None:
         with_pseudo = f" and {pseudo:,.0f} with pseudo labels" if pseudo else ""
         return f"Trained for {steps:,.0f} steps on {human:,.0f} human-labelled images{with_pseudo}."
-    if (images := numbers.get("images")) is not None:
+    images = numbers.get("images")
+    if summary.get("simclr") and images is not None:
+        lasted = f" in {steps:,.0f} steps" if steps is not None else ""
+        return f"Learned from {images:,.0f} images{lasted}."
+    if images is not None:
         return f"Measured on {images:,.0f} images."
     speed = numbers.get("images_per_s")
     return "" if speed is None else f"{speed:,.1f} images a second."
