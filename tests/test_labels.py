@@ -307,10 +307,12 @@ def test_ignored_pixels_stay_ignored_however_sure():
     assert labels.above(0.5).class_map.tolist() == [[IGNORE, 4, IGNORE]]
 
 
-def test_a_map_of_nothing_but_ignore_is_a_map():
+def test_a_map_of_nothing_but_ignore_holds_no_label():
     blank = SegmentationMap(class_map=np.full((1, 5), IGNORE, np.uint8))
     assert blank.amount() == 0
-    assert SegmentationMap.any_in(packed(SegmentationMap, [blank]))
+    assert not SegmentationMap.any_in(packed(SegmentationMap, [blank, blank]))
+    dot = SegmentationMap(class_map=np.array([[IGNORE, 0, IGNORE]], np.uint8))
+    assert SegmentationMap.any_in(packed(SegmentationMap, [blank, SegmentationMap.unknown(), dot]))
     assert_same(unpack(packed(SegmentationMap, [blank]))[0], blank)
 
 

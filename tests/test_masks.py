@@ -13,8 +13,9 @@ from ray_st.data import storage
 from ray_st.data.images import decode, fetch
 from ray_st.data.labels import IGNORE, Origin, SegmentationMap
 from ray_st.data.rows import IMAGE_ROW, label_row, unpack
-from ray_st.data.sources import open_images, open_labeled
+from ray_st.data.sources import DataConfig, open_images, open_labeled
 from ray_st.data.sources.mask_lists import VOC_CLASSES
+from ray_st.selftraining.materials import open_human
 
 pytestmark = pytest.mark.pure
 
@@ -331,6 +332,14 @@ def test_a_missing_map_leaves_the_image_unlabelled(tmp_path):
     assert labeled.rows.column("height_px").to_pylist() == [HEIGHT] * 2
 
 
+@pytest.mark.parametrize("field", ["train", "val"])
+def test_a_set_of_which_no_pixel_counts_is_refused(tmp_path, field):
+    good, blank = one(tmp_path / "good"), one(tmp_path / "blank", labels=grey(MAP * 0 + IGNORE))
+    data = DataConfig(**{"train": good, "val": good, field: blank})
+    with pytest.raises(UserError, match=rf"^data\.{field}: .*/train\.txt has no label; name a set"):
+        open_human(data, SegmentationMap)
+
+
 def test_a_map_of_another_size_and_the_same_shape_is_resized(tmp_path):
     labels = grey(np.kron(MAP, np.ones((2, 2))))  # each pixel four times
     class_map, findings = opened(tmp_path, labels=labels)
@@ -416,9 +425,17 @@ def test_an_image_that_is_not_there(tmp_path):
     assert line.endswith("correct the list or set data.images")
 
 
-def test_names_with_their_suffix_are_told_so(tmp_path):
-    line = refused(one(tmp_path, **{"train.txt": "a.jpg"}))
-    assert "names listed, which have no suffix, got no 'a.jpg'" in line
+def test_names_may_have_the_suffix_of_an_image(tmp_path):
+    more = {"images/b.c.jpg": jpeg(), "labels/b.c.png": grey(MAP), "images/.png.jpg": jpeg()}
+    uri = one(tmp_path, **{"train.txt": "a.PNG\nb.c\n.png", **more})  # b.c: a name with a dot
+    labeled = open_labeled(uri)
+    names = [Path(uri).name for uri in labeled.rows.column("uri").to_pylist()]
+    assert names == ["a.jpg", "b.c.jpg", ".png.jpg"]
+    assert labeled.findings == {"maps_missing": 1}
+    put(tmp_path, {"train.txt": "b.c.jpg\na.jpeg\na.jpg"})
+    assert refused(uri).endswith("each name must stand once, got 'a' twice; remove one")
+    put(tmp_path, {"train.txt": "d.jpg"})
+    assert "under the names listed, got no 'd' (1 of 1 missing); correct the list" in refused(uri)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Labels(ABC):
     @classmethod
     @abstractmethod
     def any_in(cls, table: pa.Table) -> bool:
-        """Say whether a table holds a single label, without unpacking it."""
+        """Say whether a table holds a single label, unpacking no more than that takes."""
 
     @abstractmethod
     def amount(self) -> float:

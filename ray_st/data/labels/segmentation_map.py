@@ -67,9 +67,9 @@ class SegmentationMap(Labels):
 
     @classmethod
     def any_in(cls, table: pa.Table) -> bool:
-        """Say whether there is a map; it may still be all IGNORE."""
-        column = table["class_map_png"]
-        return bool(column.null_count < len(column))
+        """Say whether a map has a pixel that is not IGNORE; decodes them until one has."""
+        pngs = (png.as_py() for png in table["class_map_png"] if png.is_valid)
+        return any(bool((_from_png(png) != IGNORE).any()) for png in pngs)
 
     def amount(self) -> float:
         """Share 0..1 of the pixels that have a class."""

@@ -33,7 +33,7 @@ class MaskList:
     """Where the images and the maps of a list stand."""
 
     path: str  # of the list: absolute, or a URI
-    names: tuple[str, ...]  # without suffix
+    names: tuple[str, ...]  # without suffix, which the list may have
     images: tuple[str, ...]
     maps_folder: str
 
@@ -98,13 +98,19 @@ def _names(path: str) -> tuple[str, ...]:
             f"{path}: a list of image names, one a line, must be readable, got {error}; "
             "check the path"
         ) from error
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    names = tuple(_without_suffix(line.strip()) for line in text.splitlines() if line.strip())
     if not names:
         raise UserError(f"{path}: must name images, one a line, got none; check the path")
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise UserError(f"{path}: each name must stand once, got {twice!r} twice; remove one")
     return names
+
+
+def _without_suffix(name: str) -> str:
+    """Some lists name files; an image and its map may differ in their suffix."""
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _image_uris(
@@ -116,8 +122,8 @@ def _image_uris(
     if missing:
         move = f"correct the list or set {images_field}" if images_field else "correct the list"
         raise UserError(
-            f"{path}: images must stand in {folder} under the names listed, which have no suffix, "
-            f"got no {missing[0]!r} ({len(missing)} of {len(names)} missing); {move}"
+            f"{path}: images must stand in {folder} under the names listed, got no "
+            f"{missing[0]!r} ({len(missing)} of {len(names)} missing); {move}"
         )
     return tuple(files[name] for name in names)
 
