@@ -15,7 +15,8 @@ from ray_st.strict import members, section_of
 
 T = TypeVar("T")
 
-CONFIG_HELP = """--config NAME_OR_PATH reads a recipe; flags override it, the last one wins."""
+CONFIG_HELP = """--config NAME_OR_PATH reads a recipe; flags override it, the last one wins.
+A list is written --FIELD 1 2 or --FIELD=[1,2]; the empty list --FIELD=[] or --FIELD alone."""
 
 
 def resolve(schema: type[T], argv: Sequence[str], *, recipe_schema: type | None = None) -> T:
@@ -163,6 +164,8 @@ def _raw(flag: str, words: list[str], kind: Any) -> Any:
     many = next((each for each in kinds if get_origin(each) is tuple), None)
     if not words and bool in kinds:
         return True
+    if not words and many is not None and get_args(many)[-1] is Ellipsis:
+        return []
     if not words:
         raise UserError(f"{flag}: needs a value; write {flag} VALUE")
     if len(words) == 1 and (many is None or (type(None) in kinds and _is_null(words[0]))):

@@ -171,6 +171,9 @@ def test_importing_config_is_cheap() -> None:
         (["--sweep.alphas", "[0.5, 1e-3]"], "sweep", "alphas", (0.5, 0.001)),
         (["--sweep.alphas", "-1", "-2e0"], "sweep", "alphas", (-1.0, -2.0)),
         (["--sweep.alphas", "[]"], "sweep", "alphas", ()),
+        (["--sweep.alphas=[]"], "sweep", "alphas", ()),
+        (["--sweep.alphas"], "sweep", "alphas", ()),
+        (["--sweep.seeds"], "sweep", "seeds", ()),
         (["--sweep.names", "a", "1", "none"], "sweep", "names", ("a", "1", "none")),
         (["--sweep.names", "[1e3, no]"], "sweep", "names", ("1e3", "no")),
         (["--sweep.seeds", "4"], "sweep", "seeds", (4,)),
@@ -223,7 +226,7 @@ def test_plain_fields_are_flags_too() -> None:
         ),
         (["--sweep.alphas", "[1"], "--sweep.alphas: must be a list such as [0.5, 1], got '[1'"),
         (["--train.steps"], "--train.steps: needs a value; write --train.steps VALUE"),
-        (["--sweep.alphas"], "--sweep.alphas: needs a value; write --sweep.alphas VALUE"),
+        (["--train.size-hw"], "--train.size-hw: needs a value; write --train.size-hw VALUE"),
         (
             ["--train.steps", "--dry-run"],
             "--train.steps: needs a value; write --train.steps VALUE",
@@ -518,6 +521,7 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for text in ("ray-st train", "Train a student.", "--config", "--images", "--dry-run"):
         assert text in out
+    assert "the empty list --FIELD=[] or --FIELD alone" in " ".join(out.split())
     for text in ("--train.alpha", "Weight of the pseudo-label loss", "1.0", "--sweep.alphas"):
         assert text in out
     assert "required" in out

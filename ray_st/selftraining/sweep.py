@@ -34,7 +34,7 @@ class SweepConfig:
     """Settings of the sweep over alpha."""
 
     alphas: tuple[float, ...] = (0.25, 1.0, 4.0)
-    """Alphas to try with the normalised loss; none: no sweep."""
+    """Alphas to try with the normalised loss; --sweep.alphas=[] for no sweep."""
     plain_at_largest: bool = True
     """Try the plain sum L_h + alpha * L_p at the largest alpha too, for comparison."""
     steps: int = 200
