@@ -67,11 +67,10 @@ def _run(words: list[str]) -> int:
         return 0
     from rich.console import Console
 
-    from ray_st.verbs.verb import Recipe
-
     if hasattr(verb, "POSITIONAL"):
         flags = with_flag(verb.CONFIG, flags, verb.POSITIONAL)
-    config = resolve(verb.CONFIG, _completed(verb, flags), recipe_schema=Recipe)
+    flags = _completed(verb, flags)
+    config = resolve(verb.CONFIG, flags, recipe_schema=_sections(flags))
     status = verb.run(config, Console())  # None is done, as for most verbs
     out = getattr(config, "out", None)  # `report` writes into the folder of another
     if out is not None and not config.dry_run:
@@ -82,8 +81,20 @@ def _run(words: list[str]) -> int:
 def _completed(verb: Any, flags: list[str]) -> list[str]:
     """Give the demo its recipe."""
     recipe = getattr(verb, "DEFAULT_RECIPE", None)
-    named = any(flag == "--config" or flag.startswith("--config=") for flag in flags)
-    return ["--config", recipe, *flags] if recipe and not named else flags
+    return ["--config", recipe, *flags] if recipe and not _names_recipe(flags) else flags
+
+
+def _names_recipe(flags: list[str]) -> bool:
+    return any(flag == "--config" or flag.startswith("--config=") for flag in flags)
+
+
+def _sections(flags: list[str]) -> type | None:
+    """What a recipe may hold, where one is read: knowing it costs a second, for it loads Ray."""
+    if not _names_recipe(flags):
+        return None
+    from ray_st.verbs.verb import Recipe
+
+    return Recipe
 
 
 def _print_verbs() -> None:

@@ -69,6 +69,9 @@ def test_the_verb_prints_and_fails_only_when_it_shall_check(two_rows, capsys):
     out, err = capsys.readouterr()
     assert "11.27" in out
     assert "30.78" in out
+    footer = " ".join(out.split())
+    assert "printed sizes hold its own classifier, which a segmenter does not use" in footer
+    assert "SpineNet-49S was printed with 256 channels and released with 128" in footer
     assert err == ""
     assert main(["models", "--check"]) == 1
     err = capsys.readouterr().err

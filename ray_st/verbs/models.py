@@ -39,7 +39,10 @@ def run(config: ModelsVerb, console: Console) -> int:
         console.print(_table(measured))
         console.print(
             "params: millions; MACs: multiply-adds of one image, billions. off: from the recount "
-            "of the released layers, or from the printed figures where there is none.",
+            "of the released layers, or from the printed figures where there is none.\n"
+            "The two differ where EfficientNet's printed sizes hold its own classifier, which a "
+            "segmenter does not use, and where SpineNet-49S was printed with 256 channels and "
+            "released with 128. The NAS-FPN x5 is the code's default, the other what was printed.",
             highlight=False,
         )
     wrong = [each for each in measured if each.wrong]
