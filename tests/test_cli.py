@@ -285,6 +285,30 @@ def test_a_teacher_of_other_classes(world, capsys):
         assert "; " in line
 
 
+def test_a_model_measured_on_labels_of_another_kind(world, capsys, tmp_path):
+    (tmp_path / "sorted" / "cat").mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(tmp_path / "sorted" / "cat" / "1.jpg")
+    line = refused(capsys, [*command("eval", world), "--data", "classes:sorted"], world)
+    assert line == (
+        "data: this model learns from Detections, such as coco:DIR/instances_train.json, got "
+        "ClassLabel from sorted; name such a set or pass another --model"
+    )
+
+
+def test_a_backbone_that_cannot_be_trained_is_refused_in_a_dry_run(world, capsys):
+    fixed = ["--model.backbone", "efficientformer_l1", "--model.levels", "3", "5"]
+    alone = ["--train.batch-size", "1", "--model.levels", "3", "6"]  # 1 x 1 at 64 px
+    for words, said in (
+        (fixed, "model.backbone: must take views of "),
+        (alone, "train.batch_size: "),
+    ):
+        line = refused(capsys, ["train", *data_flags(world), *model_flags(), *words], world)
+        assert line.startswith(said)
+    dry(capsys, [*command("train", world), *alone], world)  # a pseudo image stands beside it
+    views = ["--train.batch-size", "1"]  # two of them
+    dry(capsys, [*command("pretrain", world), *views], world)
+
+
 def test_start_weights_of_another_model(world, capsys):
     words = [*command("train", world), *started(str(world / "teacher")), "--model.channels", "8"]
     assert refused(capsys, words, world) == (
@@ -445,6 +469,16 @@ def test_the_command_line_alone_loads_neither_torch_nor_ray():
         [sys.executable, "-c", code], env=here, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["report", "nowhere"], ["models", "--check", "x"]])
+def test_a_verb_that_needs_no_cluster_does_not_load_ray(words):
+    code = (
+        f"import sys; import ray_st.cli; ray_st.cli.main({words}); sys.exit('ray' in sys.modules)"
+    )
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=here, check=False)
+    assert done.returncode == 0
 
 
 def test_a_mistake_ends_the_process_with_2_and_one_line():

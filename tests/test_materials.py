@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ray_st.config import UserError
-from ray_st.data.labels import Detections
+from ray_st.data.labels import ClassLabel, Detections
 from ray_st.data.rows import IMAGE_ROW, unpack
 from ray_st.data.sources import DataConfig
 from ray_st.selftraining.materials import open_human, open_materials, require_pool
@@ -138,6 +138,31 @@ def test_a_set_that_is_not_named(data, missing):
     assert one_line(open_human, DataConfig(**data), Detections).startswith(
         f"data.{missing}: is missing; pass --data.{missing} coco:"
     )
+
+
+@pytest.mark.parametrize(
+    ("uri", "move"),
+    [
+        ("train.txt", "write masks:train.txt if this is a list of images with class maps"),
+        ("s3://b/VOC/TRAIN.TXT", "write masks:s3://b/VOC/TRAIN.TXT if this is a list of "),
+        ("val", "write classes:val if this is a folder of class folders"),
+        ("train.csv", "write coco:train.csv if this is a COCO file"),
+        ("s3://b/val", "write coco:s3://b/val if this is a COCO file"),  # asks no bucket
+    ],
+)
+def test_a_set_named_by_its_path_alone(data, tmp_path, monkeypatch, uri, move):
+    monkeypatch.chdir(tmp_path)  # which holds `train` and `val`, of `data`
+    line = one_line(open_human, DataConfig(train=uri, val=data["val"]), Detections)
+    assert line.startswith("labels are read from coco:PATH, masks:PATH, classes:PATH or a path")
+    assert f"got {uri!r}; {move}" in line
+
+
+def test_labels_of_another_kind(data):
+    line = one_line(open_human, DataConfig(**data), ClassLabel)
+    assert line.startswith(
+        "data.train: this task learns from ClassLabel, such as classes:DIR, got "
+    )
+    assert line.endswith("; name such a set or set task")
 
 
 def test_validation_of_other_classes(data, tmp_path):

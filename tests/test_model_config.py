@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ray_st.config import UserError
-from ray_st.models import ModelConfig
+from ray_st.models import ModelConfig, build
 
 pytestmark = pytest.mark.pure
 
@@ -28,6 +28,14 @@ SPINENET = {"backbone": "spinenet49s", "pyramid": "none", "levels": (3, 7)}
 def test_config_refuses_what_contradicts_itself(changes, said):
     with pytest.raises(UserError, match=re.escape(f"model.{said}")):
         ModelConfig(**changes)
+
+
+@pytest.mark.parametrize("name", ["spinenet50", "spinnet49", "SpineNet-49", "spinenet49 "])
+@pytest.mark.parametrize("pyramid", ["none", "fpn"])
+def test_a_misspelt_spinenet_is_a_wrong_backbone_whatever_the_pyramid(name, pyramid):
+    line = rf"^model\.backbone: must be a timm model, got '{name}'; did you mean .*spinenet\d"
+    with pytest.raises(UserError, match=line):
+        build(ModelConfig(**{**SPINENET, "backbone": name, "pyramid": pyramid}), "detection", 1)
 
 
 @pytest.mark.parametrize(

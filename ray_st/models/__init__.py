@@ -101,6 +101,10 @@ class ModelConfig:
         from ray_st.models.spinenet import OUTPUTS, SIZES
 
         own, searched = self.backbone in SIZES, self.pyramid == "nasfpn"
+        if self.pyramid == "none" and not own:  # a misspelt SpineNet, or one that needs a pyramid
+            from ray_st.models.backbone import check_backbone
+
+            check_backbone(self.backbone)
         kinds, has = ("none",) if own else ("fpn", "nasfpn"), f"with backbone {self.backbone}"
         require(self.pyramid in kinds, "model.pyramid", f"{' or '.join(kinds)} {has}", self.pyramid)
         (finest, coarsest), whole = self.levels, (min(OUTPUTS), max(OUTPUTS))

@@ -64,7 +64,7 @@ def open_human(data: DataConfig, kind: type[Labels]) -> tuple[LabeledSet, Labele
         for uri in (data.train, data.val)
     )
     for name, labeled in (("train", human), ("val", val)):
-        require_kind(labeled, kind, f"data.{name}")
+        require_kind(labeled, kind, f"data.{name}", learner="this task", move="set task")
     if human.classes != val.classes:
         raise UserError(
             f"data.val: must have the classes of data.train {list(human.classes)}, "
@@ -78,14 +78,16 @@ def open_human(data: DataConfig, kind: type[Labels]) -> tuple[LabeledSet, Labele
     return human, val
 
 
-def require_kind(labeled: LabeledSet, kind: type[Labels], field: str) -> None:
-    """Refuse labels of another kind than the task learns from."""
+def require_kind(
+    labeled: LabeledSet, kind: type[Labels], field: str, *, learner: str, move: str
+) -> None:
+    """Refuse labels of another kind than the `learner` knows; `move` is what else would do."""
     found = kind_of(labeled.rows.schema)
     if found is not kind:
         assert found is not None
         raise UserError(
-            f"{field}: this task learns from {kind.__name__}, such as {_EXAMPLES[kind]}, got "
-            f"{found.__name__} from {labeled.uri}; name such a set or set task"
+            f"{field}: {learner} learns from {kind.__name__}, such as {_EXAMPLES[kind]}, got "
+            f"{found.__name__} from {labeled.uri}; name such a set or {move}"
         )
 
 

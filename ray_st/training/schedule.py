@@ -49,8 +49,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the model computes in; bf16 by autocast. Weights and losses stay fp32."""
     sync_batchnorm: bool = False
-    """BatchNorm statistics over all GPUs and not over each one's images; needs use_gpu, and with
-    one worker changes nothing."""
+    """BatchNorm statistics over all GPUs and not over each one's images. Several workers need
+    use_gpu for it; with one it changes nothing."""
     compile: bool = False
     """Train through torch.compile: minutes at the start, needs a C++ compiler on every node."""
     seed: int = 0

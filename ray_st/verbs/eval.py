@@ -61,7 +61,7 @@ def run(config: EvalVerb, console: Console) -> None:
         raise UserError(f"data: {config.data} lists no image; name a set that has some")
     card = saved.card
     task = make_task(card.task, card.model, len(card.classes), config.detect)
-    require_kind(truth, task.kind, "data")
+    require_kind(truth, task.kind, "data", learner="this model", move="pass another --model")
     require_classes(saved, truth.classes, what="model", data=config.data)
 
     def work(out: Path) -> dict[str, Any]:

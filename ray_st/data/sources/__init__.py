@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_st.config import UserError, require
+from ray_st.data import storage
 from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.sources import class_folders, coco, folder, masks
 from ray_st.data.sources.coco import write_coco
@@ -75,11 +76,20 @@ def open_labeled(
         forms = ", ".join(f"{name}:PATH" for name in _READERS)
         raise UserError(
             f"labels are read from {forms} or a path ending in .json, got {uri!r}; "
-            f"write coco:{uri} if this is a COCO file"
+            f"write {_guessed(uri)}"
         )
     reader = _READERS[scheme]
     labeled: LabeledSet = reader.read(path, images=images, images_field=images_field)
     return labeled
+
+
+def _guessed(uri: str) -> str:
+    """What a user may have meant by a path alone."""
+    if uri.lower().endswith(".txt"):
+        return f"masks:{uri} if this is a list of images with class maps"
+    if not storage.is_remote(uri) and storage.is_folder(uri):
+        return f"classes:{uri} if this is a folder of class folders"
+    return f"coco:{uri} if this is a COCO file"
 
 
 def open_images(uri: str) -> pa.Table:
