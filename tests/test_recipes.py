@@ -96,6 +96,21 @@ def test_human_and_pseudo_halves_can_be_shared_out(path):
     assert train.sync_batchnorm  # a worker's images are too few for statistics of their own
 
 
+@pytest.mark.parametrize("path", named(path for path in OF_THE_PAPER if "coco" in path.stem))
+def test_a_detector_keeps_the_candidates_that_the_papers_code_keeps(path):
+    detect = load(Recipe, path).detect
+    assert (detect.candidates, detect.max_candidates) == ("class", 5000)
+
+
+@pytest.mark.parametrize("name", ["coco_r152_fpn", "coco_r50_nasfpn"])
+def test_what_a_resnet_has_from_spinenet_is_marked(name):
+    text = (ROOT / "jobs" / "recipes" / f"{name}.yaml").read_text()
+    for field in ("scale_jitter", "lr", "schedule", "lr_drops", "warmup_steps", "weight_decay"):
+        assert re.search(rf"\n  {field}: .*# \? SpineNet's", text), field
+    for field, mark in (("batch_size", "R"), ("pseudo_batch_size", "R"), ("norm_momentum", r"\?")):
+        assert re.search(rf"\n  {field}: .*# {mark} ", text), field
+
+
 def test_there_is_a_demo_of_each_task():
     tasks = {load(Recipe, path).task for path in DEMOS}
     assert tasks == {"detection", "segmentation", "classification"}
