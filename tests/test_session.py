@@ -68,23 +68,16 @@ def test_a_cluster_that_wants_a_token_and_gets_none(
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("token", ["its own", "another"])
-def test_a_cluster_that_is_sent_a_token(head: Head, token: str) -> None:
+def test_a_cluster_that_is_sent_its_token(head: Head) -> None:
     # In a process of its own: Ray reads its settings once a process.
     environment = {**head.environment, "PYTHONPATH": os.environ["PYTHONPATH"]}
-    if token == "another":
-        environment["RAY_AUTH_TOKEN"] = "0" * 48
     code = (
         "import sys; from ray_st.cluster.session import connected, resources\n"
         "with connected(sys.argv[1]): print(resources())"
     )
     words = [sys.executable, "-c", code, head.gcs_address]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    if token == "its own":
-        assert done.stdout == "{'cpus': 2.0, 'gpus': 0.0}\n", done.stderr
-    else:
-        assert "UserError: address: the Ray cluster at '127.0.0.1:" in done.stderr
-        assert "wants its token, and has been sent none or another; set RAY_AUTH_" in done.stderr
+    assert done.stdout == "{'cpus': 2.0, 'gpus': 0.0}\n", done.stderr
 
 
 @pytest.mark.pure
