@@ -68,7 +68,9 @@ class Arena:
 def arena(side_px: int, device: torch.device) -> Arena:
     """Build both models from one set of random weights."""
     torch.manual_seed(0)
-    model: Any = build(MODEL, NUM_CLASSES).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: Any = build(MODEL, "detection", NUM_CLASSES).to(
+        device, memory_format=torch.channels_last
+    )  # type: ignore[call-overload]
     pixels = random_pixels(BATCH, side_px, seed=0)
     views = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)
     enliven(model, views, TASK.detect.score_floor, candidates=BATCH * CANDIDATES)

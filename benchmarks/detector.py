@@ -34,8 +34,9 @@ from ray_st.models.retinanet import Outputs
 from ray_st.tasks.anchors import pyramid_anchors, strides_of
 from ray_st.tasks.coco_ap import box_ap
 from ray_st.training.loss_balance import LossBalance
-from ray_st.training.schedule import TrainConfig, make_optimizer
+from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
+from ray_st.training.trainable import make_optimizer
 
 MEASURE_S = 0.5  # at least so long, by repeating
 TRAIN = TrainConfig(batch_size=BATCH // 2, lr=1e-4)

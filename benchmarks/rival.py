@@ -28,7 +28,7 @@ class _Pyramid(nn.Module):
 
     def __init__(self, model: RetinaNet, channels: int) -> None:
         super().__init__()
-        self.backbone, self.fpn, self.out_channels = model.backbone, model.fpn, channels
+        self.backbone, self.fpn, self.out_channels = model.backbone, model.pyramid, channels
 
     def forward(self, pixels: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.fpn(self.backbone(pixels))

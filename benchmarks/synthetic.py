@@ -72,7 +72,7 @@ def enliven(model: Any, views: Tensor, score_floor: float, *, candidates: int) -
     The head's BatchNorms stay as they are, which leaves its levels alike.
     """
     model.eval()
-    for part in (model.backbone, model.fpn):
+    for part in (model.backbone, model.pyramid):
         for norm in part.train().modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.momentum = None  # the plain mean of the batches seen: of one
