@@ -36,15 +36,23 @@ class Views:
         """Whether each image could be read."""
         return np.array([stage is None for stage in self.stages], bool)
 
-    def to_table(self) -> pa.Table:
-        """Arrow form, for the object store."""
-        table = pack(
+    def rows(
+        self, labels: Sequence[Labels], *, origin: Origin, kind: type[Labels] | None = None
+    ) -> pa.Table:
+        """LABEL_ROWs of these images with other labels; `kind` as in `pack`."""
+        return pack(
             image_ids=self.image_ids.tolist(),
             uris=self.uris,
             sizes_hw=[(int(h), int(w)) for h, w in self.sizes_hw],
-            labels=self.labels,
-            origin=Origin.HUMAN,  # views know no origin: their stream does
+            labels=labels,
+            origin=origin,
+            kind=kind,
         )
+
+    def to_table(self) -> pa.Table:
+        """Arrow form, for the object store."""
+        # Views know no origin: their stream does.
+        table = self.rows(self.labels, origin=Origin.HUMAN)
         width = int(np.prod(self.pixels.shape[1:]))
         pixels = pa.FixedSizeListArray.from_arrays(pa.array(self.pixels.reshape(-1)), width)
         table = table.append_column("pixels", pixels)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_st.config import require
-from ray_st.data.labels import Origin
+from ray_st.data.labels import Labels, Origin
 from ray_st.data.rows import kind_of, pack, unpack
 
 _ROWS_AT_ONCE = 256
@@ -58,16 +58,22 @@ def pool_facts(pseudo: pa.Table, human: pa.Table) -> dict[str, float | int]:
     """What to look at before training on pseudo labels: how much they label, beside people."""
     kind = kind_of(pseudo.schema)
     assert kind is not None
-    amounts, human_amounts = (
-        np.array([one.amount() for part in _parts(table) for one in unpack(part)])
-        for table in (pseudo, human)
-    )
+    amounts = _amounts(pseudo)
     return {
         "images": len(amounts),
         kind.AMOUNT: _mean(amounts),
-        f"human_{kind.AMOUNT}": _mean(human_amounts),
+        **human_fact(human, kind),
         "empty_share": _mean(amounts == 0),
     }
+
+
+def human_fact(human: pa.Table, kind: type[Labels]) -> dict[str, float | int]:
+    """How much people label, under the name that it has among the facts of a pool."""
+    return {f"human_{kind.AMOUNT}": _mean(_amounts(human))}
+
+
+def _amounts(table: pa.Table) -> np.ndarray:
+    return np.array([one.amount() for part in _parts(table) for one in unpack(part)])
 
 
 def _parts(table: pa.Table) -> Iterator[pa.Table]:

@@ -21,7 +21,7 @@ import torch
 
 from ray_st.config import require
 from ray_st.data.labels import Labels, Origin
-from ray_st.data.rows import FAILURE_ROW, kind_of, label_row, pack
+from ray_st.data.rows import FAILURE_ROW, kind_of, label_row
 from ray_st.data.views import Views, fitted_views
 from ray_st.labeling.teacher import Teacher
 from ray_st.models.saved import SavedModel
@@ -80,21 +80,15 @@ class TeacherActor:
                 labels[i] = one
         if self._counter is not None:
             self._counter.add(len(labels))
-        return _raw_rows(views, labels)
+        rows = views.rows(labels, origin=Origin.PSEUDO, kind=self._teacher.kind)
+        return _with_status(rows, views)
 
 
-def _raw_rows(views: Views, labels: list[Labels]) -> pa.Table:
-    table = pack(
-        image_ids=views.image_ids.tolist(),
-        uris=views.uris,
-        sizes_hw=[(int(h), int(w)) for h, w in views.sizes_hw],
-        labels=labels,
-        origin=Origin.PSEUDO,
-    )
+def _with_status(rows: pa.Table, views: Views) -> pa.Table:
     status = ["ok" if ok else "failed" for ok in views.is_valid]
-    table = table.append_column("status", pa.array(status, pa.string()))
-    table = table.append_column("stage", pa.array(views.stages, pa.string()))
-    return table.append_column("reason", pa.array(views.reasons, pa.string()))
+    rows = rows.append_column("status", pa.array(status, pa.string()))
+    rows = rows.append_column("stage", pa.array(views.stages, pa.string()))
+    return rows.append_column("reason", pa.array(views.reasons, pa.string()))
 
 
 def label(

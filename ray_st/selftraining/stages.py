@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ray_st.config import UserError
 from ray_st.data.rows import kind_of
 from ray_st.data.sources import LabeledSet
-from ray_st.labeling.policy import PolicyConfig, pool_facts, pseudo_labels
+from ray_st.labeling.policy import PolicyConfig, human_fact, pool_facts, pseudo_labels
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models.saved import SavedModel, versions
 from ray_st.progress import Counter
@@ -158,8 +158,10 @@ def labelled(facts: Mapping[str, Any]) -> str:
 def pseudo_facts(
     task: Task, accepted: pa.Table, human: pa.Table, truth: pa.Table | None
 ) -> dict[str, float | int | None]:
-    """Facts of pseudo labels beside human ones; precision and recall where the truth is known."""
+    """What is still to add to the facts of a labelling: how much people label, and precision and
+    recall where the truth is known.
+    """
     precision = recall = None
     if truth is not None:
         precision, recall = task.agreement(truth, accepted)
-    return {**pool_facts(accepted, human), "precision": precision, "recall": recall}
+    return {**human_fact(human, task.kind), "precision": precision, "recall": recall}

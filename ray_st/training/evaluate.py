@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch.distributed as dist
 
 from ray_st.data.labels import Origin
-from ray_st.data.rows import label_row, pack
+from ray_st.data.rows import label_row
 from ray_st.data.views import Views
 from ray_st.labeling.teacher import Teacher
 
@@ -25,13 +25,7 @@ def predict(teacher: Teacher, batches: Iterable[Views]) -> pa.Table:
     parts = []
     for views in batches:
         labels = teacher.predict(views.pixels, views.sizes_hw.clip(min=1))
-        rows = pack(
-            image_ids=views.image_ids.tolist(),
-            uris=views.uris,
-            sizes_hw=[(int(h), int(w)) for h, w in views.sizes_hw],
-            labels=labels,
-            origin=Origin.PSEUDO,
-        )
+        rows = views.rows(labels, origin=Origin.PSEUDO, kind=teacher.kind)
         parts.append(rows.filter(pa.array(views.is_valid)))
     mine = pa.concat_tables([label_row(teacher.kind).empty_table(), *parts])
     gathered = [mine]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Int32
 
 from ray_st.data.labels.labels import Labels
-from ray_st.data.labels.ragged import ragged, split
+from ray_st.data.labels.ragged import ragged_columns, split
 from ray_st.data.placed import Placed
 
 
@@ -49,10 +49,7 @@ class ClassLabel(Labels):
     @classmethod
     def to_columns(cls, labels: Sequence[ClassLabel]) -> list[pa.Array]:
         """Ragged columns."""
-        return [
-            ragged([getattr(one, field.name) for one in labels], field.type.value_type)
-            for field in cls.FIELDS
-        ]
+        return ragged_columns(labels, cls.FIELDS)
 
     @classmethod
     def from_columns(cls, table: pa.Table) -> list[ClassLabel]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from ray_st.data import boxes
 from ray_st.data.labels.labels import Labels
-from ray_st.data.labels.ragged import ragged, split
+from ray_st.data.labels.ragged import ragged_columns, split
 from ray_st.data.placed import Placed
 
 _MIN_SIDE_PX = 1.0  # a box cut down to less than this shows nothing of its object
@@ -83,10 +83,7 @@ class Detections(Labels):
     @classmethod
     def to_columns(cls, labels: Sequence[Detections]) -> list[pa.Array]:
         """Ragged columns, without a Python object a box."""
-        return [
-            ragged([getattr(one, field.name) for one in labels], field.type.value_type)
-            for field in cls.FIELDS
-        ]
+        return ragged_columns(labels, cls.FIELDS)
 
     @classmethod
     def from_columns(cls, table: pa.Table) -> list[Detections]:

@@ -19,6 +19,14 @@ def ragged(values: Sequence[np.ndarray], item: pa.DataType) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, type=item))
 
 
+def ragged_columns(values: Sequence[object], fields: pa.Schema) -> list[pa.Array]:
+    """One column a field: the attributes of that name, an entry a value."""
+    return [
+        ragged([getattr(one, field.name) for one in values], field.type.value_type)
+        for field in fields
+    ]
+
+
 def split(column: pa.ChunkedArray) -> list[np.ndarray]:
     """Unpack; entries are views of one array."""
     array = column.combine_chunks()
