@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ray_st.config import UserError
-from ray_st.data.augment import AugmentConfig, view
-from ray_st.data.augment.colour import JITTER_PROBABILITY, jittered
-from ray_st.data.images import PAD_RGB
+from ray_st.data.augment import AugmentConfig
+from ray_st.data.augment import view as view_of
+from ray_st.data.augment.jitter import JITTER_PROBABILITY, jittered
+from ray_st.data.images import PAD_RGB, Source
 from ray_st.data.labels import IGNORE, ClassLabel, Detections, SegmentationMap
 
 pytestmark = pytest.mark.pure
@@ -19,6 +20,10 @@ STILL = AugmentConfig(flip_probability=0, scale_jitter=(1, 1))
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def view(pixels, labels, size_px, rng, config):
+    return view_of(Source.of_pixels(pixels), labels, size_px, rng, config)
 
 
 def test_no_jitter_and_no_flip_is_fit():

@@ -12,12 +12,13 @@ from ray_st.data import storage
 from ray_st.data.images import (
     PAD_RGB,
     ImageError,
-    Placed,
+    Source,
     decode,
     fetch,
     fit,
     read_size_hw,
 )
+from ray_st.data.placed import Placed
 
 pytestmark = pytest.mark.pure
 
@@ -169,7 +170,8 @@ def test_damaged_jpegs_are_read_or_refused_but_never_crash(cut, at, value):
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 900), (900, 1), (37, 64), (64, 64), (333, 500)])
 def test_fit_keeps_aspect_top_left_and_pads(size_hw):
-    pixels, placed = fit(np.full((*size_hw, 3), 7, np.uint8), 64)
+    pixels = fit(Source.of_pixels(np.full((*size_hw, 3), 7, np.uint8)), 64)
+    placed = Placed.fitting(size_hw, 64)
     assert pixels.shape == (64, 64, 3)
     whole = placed.place(np.array([[0, 0, size_hw[1], size_hw[0]]], np.float32))[0]
     assert max(whole) == 64
@@ -181,9 +183,8 @@ def test_fit_keeps_aspect_top_left_and_pads(size_hw):
 
 def test_fit_by_hand():
     # 30 x 50 to 20: scale 0.4, so 12 x 20 and nothing is rounded.
-    _, placed = fit(np.zeros((30, 50, 3), np.uint8), 20)
+    placed = Placed.fitting((30, 50), 20)
     assert placed == Placed(scale_xy=(0.4, 0.4), offset_xy=(0, 0), size_hw=(30, 50))
-    assert placed == Placed.fitting((30, 50), 20)
     assert placed.place(np.array([[5, 10, 50, 30]])).tolist() == [[2, 4, 20, 12]]
     assert placed.unplace(np.array([[-1, 4, 20, 20]])).tolist() == [[0, 10, 50, 30]]
 

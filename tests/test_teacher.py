@@ -5,8 +5,9 @@ import pytest
 import torch
 from tiny import tiny_batch, tiny_model, tiny_task
 
-from ray_st.data.images import fit
+from ray_st.data.images import Source, fit
 from ray_st.data.labels import ClassLabel, Detections, SegmentationMap
+from ray_st.data.placed import fitted_hw
 from ray_st.labeling.teacher import Teacher
 
 pytestmark = pytest.mark.pure
@@ -92,7 +93,7 @@ class Fixed:
 @pytest.mark.parametrize("size_hw", [(64, 64), (101, 37), (3, 500), (1, 1), (128, 128)])
 def test_maps_come_back_at_the_size_of_the_source(size_hw):
     # In the view, class 1 fills the image's own place and class 2 the padding below or beside it.
-    height, width = fit(np.zeros((*size_hw, 3), np.uint8), SIDE)[1].resized_hw
+    height, width = fitted_hw(size_hw, SIDE)
     class_map = np.full((SIDE, SIDE), 2, np.uint8)
     class_map[:height, :width] = 1
     confidence = np.where(class_map == 1, 200, 9).astype(np.uint8)
@@ -125,7 +126,7 @@ def test_a_real_detector_labels_odd_sizes_whatever_stands_beside_them():
     sizes_hw = np.array([(33, 64), (200, 31), (64, 64), (5, 7)])
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes_hw]
-    pixels = np.stack([fit(image, SIDE)[0] for image in images])
+    pixels = np.stack([fit(Source.of_pixels(image), SIDE) for image in images])
     together = Teacher(model, task).predict(pixels, sizes_hw)
     for i, (one, (height, width)) in enumerate(zip(together, sizes_hw, strict=True)):
         assert len(one) > 0

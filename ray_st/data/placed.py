@@ -1,6 +1,6 @@
 """How a source image lies in a frame: one scale an axis and one offset.
 
-In: sizes in pixels. Out: `Placed`, which takes boxes there and back. Next: `labels`.
+In: sizes in pixels. Out: `Placed`, which takes boxes there and back. Next: `affine.py`.
 """
 
 from __future__ import annotations

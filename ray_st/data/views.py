@@ -14,7 +14,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64, UInt8
 
 from ray_st.data.augment import AugmentConfig, view
-from ray_st.data.images import ImageError, decode, fetch, fit
+from ray_st.data.images import ImageError, Source, fetch, fit
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.rows import kind_of, pack, unpack
 
@@ -78,23 +78,23 @@ class Views:
         )
 
 
-_Transform = Callable[[int, np.ndarray], np.ndarray]
+_Transform = Callable[[int, Source], np.ndarray]
 
 
 def _read(rows: pa.Table, size_px: int, transform: _Transform) -> Views:
-    """Fetch and decode each row's image and let `transform(row, pixels)` make the view."""
+    """Fetch each row's image and let `transform(row, image)` make the view."""
     uris = rows.column("uri").to_pylist()
     pixels = np.zeros((len(uris), size_px, size_px, 3), np.uint8)
     sizes_hw = np.zeros((len(uris), 2), np.int32)
     errors: list[ImageError | None] = [None] * len(uris)
     for i, uri in enumerate(uris):
         try:
-            source = decode(fetch(uri))
+            source = Source(fetch(uri))
+            pixels[i] = transform(i, source)
         except ImageError as error:
             errors[i] = error
             continue
-        sizes_hw[i] = source.shape[:2]
-        pixels[i] = transform(i, source)
+        sizes_hw[i] = source.size_hw
     return Views(
         image_ids=rows.column("image_id").to_numpy(),
         uris=tuple(uris),
@@ -108,7 +108,7 @@ def _read(rows: pa.Table, size_px: int, transform: _Transform) -> Views:
 
 def fitted_views(rows: pa.Table, size_px: int) -> Views:
     """Views for prediction: the whole image, as large as it fits, without labels."""
-    return _read(rows, size_px, lambda _, pixels: fit(pixels, size_px)[0])
+    return _read(rows, size_px, lambda _, source: fit(source, size_px))
 
 
 def augmented_views(
@@ -119,10 +119,10 @@ def augmented_views(
     given: list[Labels] = unpack(rows)
     found = [one.unknown() for one in given]  # of images that turn out to be unreadable
 
-    def transform(i: int, pixels: np.ndarray) -> np.ndarray:
+    def transform(i: int, source: Source) -> np.ndarray:
         # SeedSequence takes no negative numbers; an image id may be one.
         rng = np.random.default_rng([seed, image_ids[i] % 2**64, int(epochs[i])])
-        shown, found[i] = view(pixels, given[i], size_px, rng, config)
+        shown, found[i] = view(source, given[i], size_px, rng, config)
         return shown
 
     return replace(_read(rows, size_px, transform), labels=tuple(found))

@@ -1,8 +1,9 @@
 """Augmentation: from a source image and its labels to a strong view of both.
 
-In: pixels and `Labels` in source pixels. Out: the same in view pixels. Start at `colour.py`.
+In: an image and `Labels` in source pixels. Out: pixels and labels of a view. Start at `scene.py`.
 """
 
-from ray_st.data.augment.geometry import AugmentConfig, view
+from ray_st.data.augment.config import AugmentConfig
+from ray_st.data.augment.view import view
 
 __all__ = ["AugmentConfig", "view"]

@@ -1,55 +1,72 @@
-"""Colours that vary while the scene stays: jitter and grey, as in SimCLR (appendix A).
+"""Whole-image changes of colour, as the authors' policies name them; labels do not change.
 
-In: uint8 pixels (h, w, 3) and a generator. Out: pixels of the same shape. Labels do not change.
-Next: `geometry.py`.
+In: a `Scene` and an argument. Out: a `Scene`. Pillow computes them. Next: `warp.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageChops, ImageEnhance, ImageOps
 
-JITTER_PROBABILITY = 0.8  # an image in five keeps its colours, so that these are learned too
-BLEND_RANGE = 0.8  # of brightness, contrast and saturation, at strength 1
-HUE_RANGE = 0.2  # of the colour circle, to either side, at strength 1
+from ray_st.data.augment.scene import Scene
+
+_HALF = 128  # below it, SolarizeAdd adds
+_BINS = 256
 
 
-def jittered(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast, saturation and hue, in random order, of most images.
+def auto_contrast(scene: Scene) -> Scene:
+    """Stretch each channel over 0..255."""
+    return scene.shown(ImageOps.autocontrast(scene.image))
 
-    A factor of 1 +- 0.8 * strength for the first three, a turn of +- 0.2 * strength for the hue.
+
+def equalize(scene: Scene) -> Scene:
+    """Make all levels of each channel equally common."""
+    return scene.shown(ImageOps.equalize(scene.image))
+
+
+def invert(scene: Scene) -> Scene:
+    """Give the negative."""
+    return scene.shown(ImageChops.invert(scene.image))
+
+
+def posterize(scene: Scene, bits: float) -> Scene:
+    """Keep the highest `bits` of eight; at least one, as TensorFlow's shift does."""
+    return scene.shown(ImageOps.posterize(scene.image, int(np.clip(bits, 1, 8))))
+
+
+def solarize(scene: Scene, threshold: float) -> Scene:
+    """Invert what is not darker than `threshold`, 0..256."""
+    return scene.shown(ImageOps.solarize(scene.image, int(threshold)))
+
+
+def solarize_add(scene: Scene, addition: float) -> Scene:
+    """Brighten what is darker than half by `addition`."""
+    table = [min(level + int(addition), 255) if level < _HALF else level for level in range(256)]
+    return scene.shown(scene.image.point(table * 3))
+
+
+def color(scene: Scene, factor: float) -> Scene:
+    """Blend with the grey image: 0 is grey, 1 as it was, 2 twice as colourful."""
+    return scene.shown(ImageEnhance.Color(scene.image).enhance(factor))
+
+
+def brightness(scene: Scene, factor: float) -> Scene:
+    """Blend with black: 0 is black, 1 as it was."""
+    return scene.shown(ImageEnhance.Brightness(scene.image).enhance(factor))
+
+
+def sharpness(scene: Scene, factor: float) -> Scene:
+    """Blend with a smoothed image: 0 is smooth, 1 as it was, 2 sharp."""
+    return scene.shown(ImageEnhance.Sharpness(scene.image).enhance(factor))
+
+
+def contrast(scene: Scene, factor: float) -> Scene:
+    """Blend with one grey. It is not the image's mean, but its number of pixels / 256, up to 255.
+
+    The authors' code sums a histogram's counts where it means to average its levels: from 256 x 256
+    pixels on, this blends with white. It counts pixels of the source, at whatever size it was read.
     """
-    is_jittered = rng.random() < JITTER_PROBABILITY
-    factors = 1 + BLEND_RANGE * strength * rng.uniform(-1, 1, 3)
-    turn = HUE_RANGE * strength * float(rng.uniform(-1, 1))
-    order = rng.permutation(4)
-    if not is_jittered:
-        return pixels
-    changes: list[Callable[[Image.Image], Image.Image]] = [
-        lambda image: ImageEnhance.Brightness(image).enhance(factors[0]),
-        lambda image: ImageEnhance.Contrast(image).enhance(factors[1]),
-        lambda image: ImageEnhance.Color(image).enhance(factors[2]),
-        lambda image: _turned(image, turn),
-    ]
-    image = Image.fromarray(pixels)
-    for i in order:
-        image = changes[i](image)
-    return np.array(image)
-
-
-def greyed(pixels: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
-    """Take the colours away from some images."""
-    if rng.random() >= probability:
-        return pixels
-    return np.array(Image.fromarray(pixels).convert("L").convert("RGB"))
-
-
-def _turned(image: Image.Image, turn: float) -> Image.Image:
-    steps = round(turn * 256)  # Pillow's circle has 256 steps
-    if steps == 0:  # the way to HSV and back is not without loss
-        return image
-    hue, saturation, value = image.convert("HSV").split()
-    hue = hue.point([(step + steps) % 256 for step in range(256)])
-    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    count = scene.size_hw[0] * scene.size_hw[1]
+    level = min(count // _BINS, 255)
+    ground = Image.new("RGB", scene.image.size, (level, level, level))
+    return scene.shown(Image.blend(ground, scene.image, factor))

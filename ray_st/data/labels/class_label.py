@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int32
 
+from ray_st.data.affine import Affine
 from ray_st.data.labels.labels import Labels
 from ray_st.data.labels.ragged import ragged_columns, split
 from ray_st.data.placed import Placed
@@ -76,6 +77,11 @@ class ClassLabel(Labels):
     def mirrored(self, width_px: int) -> ClassLabel:
         """Stay: a class has no place."""
         del width_px
+        return self
+
+    def warped(self, warp: Affine, size_hw: tuple[int, int]) -> ClassLabel:
+        """Stay."""
+        del warp, size_hw
         return self
 
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> ClassLabel:

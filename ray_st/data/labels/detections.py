@@ -14,10 +14,12 @@ import pyarrow as pa
 from jaxtyping import Bool, Float32, Int32
 
 from ray_st.data import boxes
+from ray_st.data.affine import Affine
 from ray_st.data.labels.labels import Labels
 from ray_st.data.labels.ragged import ragged_columns, split
 from ray_st.data.placed import Placed
 
+_RIM = 0.05  # of the image's side: how wide a box is that a warp took wholly out of the image
 _MIN_SIDE_PX = 1.0  # a box cut down to less than this shows nothing of its object
 
 
@@ -111,6 +113,23 @@ class Detections(Labels):
         turned = self.boxes_xyxy.copy()
         turned[:, [0, 2]] = width_px - self.boxes_xyxy[:, [2, 0]]
         return self.with_boxes(turned)
+
+    def warped(self, warp: Affine, size_hw: tuple[int, int]) -> Detections:
+        """Put upright boxes around the warped ones, clipped to the image.
+
+        A box that leaves the image stays as a rim of 5 % of it, as in the authors' code.
+        """
+        moved = boxes.clip(warp.hulls(self.boxes_xyxy), size_hw)
+        low, high, sides = moved[:, :2], moved[:, 2:], np.asarray(size_hw[::-1], np.float64)
+        is_gone = low == high
+        low[is_gone] = np.minimum(low, sides * (1 - _RIM))[is_gone]
+        high[is_gone] = np.maximum(high, sides * _RIM)[is_gone]
+        return self.with_boxes(moved)
+
+    def objects_xyxy(self) -> np.ndarray:
+        """The boxes, without those of crowds."""
+        found: np.ndarray = self.boxes_xyxy[~self.is_crowd]
+        return found
 
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> Detections:
         """Move and clip; crowd boxes are dropped, they are no targets, and so are slivers."""

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
+from ray_st.data.affine import Affine
 from ray_st.data.placed import Placed
 
 
@@ -63,6 +65,14 @@ class Labels(ABC):
     @abstractmethod
     def mirrored(self, width_px: int) -> Labels:
         """Follow an image of this width that is mirrored left to right."""
+
+    @abstractmethod
+    def warped(self, warp: Affine, size_hw: tuple[int, int]) -> Labels:
+        """Follow an image of this size that is warped in its frame; none is lost."""
+
+    def objects_xyxy(self) -> np.ndarray:
+        """Boxes (n, 4) of the single objects on it; none where labels know of no objects."""
+        return np.zeros((0, 4), np.float32)
 
     @abstractmethod
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> Labels:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from jaxtyping import UInt8
 from PIL import Image
 
+from ray_st.data.affine import Affine
 from ray_st.data.labels.labels import Labels
 from ray_st.data.placed import Placed
 
@@ -90,6 +91,13 @@ class SegmentationMap(Labels):
         del width_px
         return self._changed(lambda plane: np.ascontiguousarray(plane[:, ::-1]))
 
+    def warped(self, warp: Affine, size_hw: tuple[int, int]) -> SegmentationMap:
+        """Warp by nearest pixel; what comes in from outside is IGNORE."""
+        if not self.class_map.size:
+            return self
+        assert self.class_map.shape == size_hw, "a map lies on its image pixel by pixel"
+        return self._changed(lambda plane: _warped(plane, warp))
+
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> SegmentationMap:
         """Resize by nearest pixel, crop; padding is IGNORE, and the confidences are dropped."""
         view = np.full((size_px, size_px), IGNORE, np.uint8)
@@ -119,6 +127,19 @@ def _resized(values: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
         return values
     image = Image.fromarray(np.ascontiguousarray(values))
     return np.array(image.resize(size_hw[::-1], Image.Resampling.NEAREST))
+
+
+def _warped(values: np.ndarray, warp: Affine) -> np.ndarray:
+    image = Image.fromarray(values)
+    return np.array(
+        image.transform(
+            image.size,
+            Image.Transform.AFFINE,
+            warp.coefficients,
+            Image.Resampling.NEAREST,
+            fillcolor=IGNORE,
+        )
+    )
 
 
 def _to_png(values: np.ndarray) -> bytes | None:
