@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from ray_st.config import UserError, convert, nearest, paths
 from ray_st.recipe import at_home, find_recipe, parse_list, read_yaml, scalar
-from ray_st.strict import members, section_of
+from ray_st.strict import members, section_of, shorthand
 
 T = TypeVar("T")
 
@@ -29,6 +29,8 @@ def resolve(schema: type[T], argv: Sequence[str], *, recipe_schema: type | None 
     path = find_recipe(at_home(name)) if name is not None else None
     where = str(path) if path else ""
     values = _own(schema, read_yaml(path), recipe_schema, where) if path else {}
+    kinds = paths(schema)
+    values = {name: shorthand(kinds.get(name), value) for name, value in values.items()}
     for field, value in flags.items():
         _put(values, field, value, where)
     config: T = convert(schema, at_home(values), where=where, flags=flags)
@@ -144,7 +146,9 @@ def _field(flag: str, kinds: Mapping[str, Any]) -> tuple[str, bool]:
     plain = (path, path.removeprefix("no_"), head + dot + last.removeprefix("no_"))
     for field in plain:
         if field in kinds and (field == path or bool in members(kinds[field])):
-            if section_of(kinds[field]):
+            if (section := section_of(kinds[field])) and hasattr(section, "SHORTHAND"):
+                return f"{field}.{section.SHORTHAND}", False
+            if section:
                 inside = next(name for name in kinds if name.startswith(f"{field}."))
                 raise UserError(f"{flag}: is a section; set its fields, such as {_flag(inside)}")
             return field, field != path

@@ -33,6 +33,12 @@ def section_of(kind: Any) -> type | None:
     return None
 
 
+def shorthand(kind: Any, value: object) -> object:
+    """Spell out one word that stands for a section: `augment: S4` is its field `policy`."""
+    field = getattr(section_of(kind), "SHORTHAND", None)
+    return {field: value} if field is not None and isinstance(value, str) else value
+
+
 def members(kind: Any) -> tuple[Any, ...]:
     """Return the types of a union, or the type alone."""
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
@@ -144,6 +150,7 @@ def _section_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, 
             assert own, f"{kind.__name__}.{field.name}: a section's defaults live on its own fields"
 
     def structure(value: Any, _: Any) -> Any:
+        value = shorthand(kind, value)
         if not isinstance(value, Mapping | None):  # a section with every line commented out is None
             raise RuleError("a section of fields", value)
         return fill({**{name: {} for name in needed}, **(value or {})}, kind)

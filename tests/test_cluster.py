@@ -156,6 +156,28 @@ def test_two_workers_and_a_resumed_one_see_the_same_global_batches(human: Labele
     assert [sorted(epoch) for epoch in epochs] == [sorted(human.rows["image_id"].to_pylist())] * 13
     assert global_batches(stream, 2, 0, 40) == alone
     assert global_batches(stream, 1, 17, 40) == alone[17:]
+    assert global_batches(replace(stream, loaders=0), 2, 17, 40) == alone[17:]
+
+
+def test_views_are_the_same_whoever_makes_them(human: LabeledSet) -> None:
+    stream = Stream(
+        rows=ray.put(human.rows),
+        num_images=human.rows.num_rows,
+        origin=Origin.HUMAN,
+        batch_size=4,
+        size_px=64,
+        augment=AugmentConfig(policy="S4"),
+        order_seed=3,
+        view_seed=3,
+        loaders=1,
+    )
+    share = Share(worker=1, num_workers=2)
+    by_tasks = list(stream.batches(5, 45, share))  # 80 images: two blocks
+    in_worker = list(replace(stream, loaders=0).batches(5, 45, share))
+    assert len(by_tasks) == len(in_worker) == 40
+    for one, other in zip(by_tasks, in_worker, strict=True):
+        assert one.image_ids.equal(other.image_ids)
+        assert one.pixels.equal(other.pixels)
 
 
 def test_a_pair_is_a_human_and_a_pseudo_half(human: LabeledSet, pool: LabeledSet) -> None:
@@ -276,10 +298,10 @@ def test_a_killed_worker_goes_on_as_if_nothing_had_happened(
     assert [row["step"] for row in load_log(tmp_path)] == list(range(1, 9))
 
 
-def test_zero_workers_train_in_this_process(
+def test_zero_workers_without_loaders_train_in_this_process(
     human: LabeledSet, val: LabeledSet, pool: LabeledSet, undisturbed: Path, tmp_path: Path
 ) -> None:
-    train = replace(LEARNING.train, num_workers=0)
+    train = replace(LEARNING.train, num_workers=0, loaders=0)
     fit(student_job(human, val, pool, train), tmp_path)
     require_equal_weights(undisturbed, tmp_path)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +77,18 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    SHORTHAND: ClassVar[str] = "policy"
+    policy: Literal["S1", "S4"] = "S1"
+    layers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithPolicy:
+    augment: PolicyConfig = field(default_factory=PolicyConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -525,3 +537,36 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("--train.alpha", "Weight of the pseudo-label loss", "1.0", "--sweep.alphas"):
         assert text in out
     assert "required" in out
+
+
+def test_one_word_stands_for_a_section(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("augment: S4\n")
+    assert load(WithPolicy, path).augment == PolicyConfig(policy="S4")
+    assert resolve(WithPolicy, ["--augment", "S4"]).augment == PolicyConfig(policy="S4")
+    both = resolve(WithPolicy, ["--config", str(path), "--augment.layers", "3"])
+    assert both.augment == PolicyConfig(policy="S4", layers=3)
+    again = resolve(WithPolicy, ["--config", str(path), "--augment", "S1"])
+    assert again.augment == PolicyConfig()
+    path.write_text(dump(both))
+    assert load(WithPolicy, path) == both
+    assert path.read_text() == "augment:\n  policy: S4\n  layers: 3\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("augment: S5", "augment.policy: must be one of 'S1', 'S4', got 'S5'"),
+        ("augment: 4", "augment: must be a section of fields, got 4"),
+    ],
+)
+def test_a_wrong_word_for_a_section(tmp_path: Path, text: str, line: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    for read in (
+        lambda: load(WithPolicy, path),
+        lambda: resolve(WithPolicy, ["--config", str(path)]),
+    ):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert str(caught.value) == f"{path}: {line}"

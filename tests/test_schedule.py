@@ -171,7 +171,7 @@ def test_no_step_of_a_run_is_without_a_rate():
         ({"max_failures": -1}, "train.max_failures"),
         ({"seed": -1}, "train.seed"),
         ({"cpus_per_worker": 0}, "train.cpus_per_worker"),
-        ({"loaders": 0}, "train.loaders"),
+        ({"loaders": -1}, "train.loaders"),
         ({"log_every": 0}, "train.log_every"),
         ({"checkpoint_every": 0}, "train.checkpoint_every"),
     ],

@@ -30,12 +30,13 @@ class Need:
 def training_needs(config: TrainConfig, *, has_pseudo: bool) -> list[Need]:
     """What one training run holds at once."""
     workers = max(1, config.num_workers)
-    loaders = workers * (2 if has_pseudo else 1)  # one task of each stream, or nothing moves
-    return [
-        Need(what="train.num_workers", cpus=config.cpus_per_worker, gpus=float(config.use_gpu))
-        * workers,
-        Need(what="train.loaders", cpus=1) * loaders,
-    ]
+    trainers = Need(
+        what="train.num_workers", cpus=config.cpus_per_worker, gpus=float(config.use_gpu)
+    )
+    streams = workers * (2 if has_pseudo else 1)
+    # One task of each stream, or nothing moves; without tasks a worker's own cores load.
+    loaders = [Need(what="train.loaders", cpus=1) * streams] if config.loaders else []
+    return [trainers * workers, *loaders]
 
 
 def trial_needs(config: TrainConfig) -> list[Need]:

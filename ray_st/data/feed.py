@@ -1,15 +1,17 @@
-"""Rows in the object store become views, in order, by Ray Data tasks that never load torch.
+"""Rows in the object store become views, in order: by Ray Data tasks, or beside the caller.
 
 In: a reference to a table of rows, and which of them are wanted, block by block. Out: tables of
 views in exactly that order. Next: `batches.py`.
 
 What Ray sends to a task is imported there. So this file, and all that it names, stays clear of
-torch: a loading process is up in a second and a half and not in three.
+torch: a loading process is up in a second and a half and not in three. (A large image is resized by
+torch all the same: `images.py` imports it then.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -107,9 +109,13 @@ class FittedBlocks:
 def in_order(blocks: Blocks, *, batch_size: int, loaders: int) -> Iterator[Views]:
     """Load blocks side by side, and give their views in order, `batch_size` at a time.
 
-    Each caller executes a dataset of its own: workers never wait for each other here.
+    Each caller executes a dataset of its own: workers never wait for each other here. Without
+    loaders the caller's own process loads, and a batch ends where its block does.
     """
     if len(blocks) == 0:
+        return
+    if loaders == 0:
+        yield from _in_thread(blocks, batch_size)
         return
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -126,3 +132,15 @@ def in_order(blocks: Blocks, *, batch_size: int, loaders: int) -> Iterator[Views
     )
     for table in batches:
         yield Views.from_table(table)
+
+
+def _in_thread(blocks: Blocks, batch_size: int) -> Iterator[Views]:
+    """Load the next block while this one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(blocks, 0)
+        for block in range(len(blocks)):
+            views = upcoming.result()
+            if block + 1 < len(blocks):
+                upcoming = thread.submit(blocks, block + 1)
+            for first in range(0, len(views), batch_size):
+                yield views[first : first + batch_size]

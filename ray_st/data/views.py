@@ -7,7 +7,7 @@ labels in view pixels, and why an image has none. Pixels live in it for one hop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,13 @@ class Views:
     def is_valid(self) -> Bool[np.ndarray, " n"]:
         """Whether each image could be read."""
         return np.array([stage is None for stage in self.stages], bool)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, chosen: slice) -> Views:
+        """Choose some images, in all fields at once."""
+        return Views(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def rows(
         self, labels: Sequence[Labels], *, origin: Origin, kind: type[Labels] | None = None

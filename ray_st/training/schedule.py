@@ -62,7 +62,8 @@ class TrainConfig:
     cpus_per_worker: int = 2
     """Cores that a worker reserves and computes with."""
     loaders: int = 1
-    """Most loading tasks at once, a worker and stream."""
+    """Most loading tasks at once, a worker and stream; 0 decodes and augments in the train worker
+    itself, in a thread a stream beside the step: for few, fast images."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint_every: int = 200
@@ -71,7 +72,7 @@ class TrainConfig:
     """How often a dead worker group is started again, from its last checkpoint."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "cpus_per_worker", "loaders", "log_every"):
+        for name in ("steps", "batch_size", "cpus_per_worker", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         require(self.alpha >= 0, "train.alpha", "0 or more", self.alpha)
         for name in ("mean_decay", "momentum"):
@@ -85,7 +86,14 @@ class TrainConfig:
             self.checkpoint_every,
         )
         require(self.seed < 2**62, "train.seed", "below 2**62", self.seed)
-        for name in ("warmup_steps", "weight_decay", "num_workers", "max_failures", "seed"):
+        for name in (
+            "warmup_steps",
+            "weight_decay",
+            "num_workers",
+            "loaders",
+            "max_failures",
+            "seed",
+        ):
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
         for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):
             require(

@@ -31,7 +31,7 @@ class Stream:
     augment: AugmentConfig
     order_seed: int  # decides which images a step holds
     view_seed: int  # decides how each is shown
-    loaders: int  # most loading tasks at once, a worker
+    loaders: int  # most loading tasks at once, a worker; 0: a thread of the worker
 
     def batches(self, first_step: int, last_step: int, share: Share) -> Iterator[Batch]:
         """One worker's part of the batches of the steps `first_step` to `last_step` - 1."""
