@@ -95,7 +95,8 @@ class Source:
         """Decode as RGB, upright by EXIF, whatever the file's mode; alpha is dropped, not blended.
 
         A JPEG is decoded at a half, a quarter or an eighth of its size where its longer side then
-        still has `at_least_px`: that takes less time than to shrink it afterwards.
+        still has `at_least_px`: that takes less time than to shrink it afterwards. It is decoded
+        once: asked again, this gives the same.
         """
         with _blamed():
             if at_least_px is not None:
@@ -112,8 +113,10 @@ def decode(image_bytes: bytes) -> np.ndarray:
 
 
 def read_size_hw(uri: str) -> tuple[int, int]:
-    """Read an image's upright height and width from its header. Raises ImageError."""
+    """Read an image's upright height and width, from its header where it can. Raises ImageError."""
     with _blamed(f"{uri}: "), _open(fetch(uri)) as image:
+        if image.format == "TIFF":
+            image.load()  # Pillow turns these itself, some of its versions only now
         is_lying = _UPRIGHT.get(_orientation(image)) in _LYING
         return (image.width, image.height) if is_lying else (image.height, image.width)
 
