@@ -103,6 +103,19 @@ def test_an_objects_pixels_lie_in_its_box_and_reach_its_sides(change, amount, h,
             assert (high >= box[2:] - 2 * scale).all()
 
 
+@pytest.mark.parametrize("change", WARPS)
+def test_a_map_of_another_size_is_brought_to_its_image_first(change):
+    small = rng().integers(0, 9, (10, 15), np.uint8)
+    argument = WARPS[change][0] * 0.3
+    large = np.kron(small, np.ones((2, 2), np.uint8))
+
+    def made(class_map):
+        labels = SegmentationMap(class_map=class_map)
+        return change(Scene(image=grey(large), labels=labels, size_hw=(20, 30)), argument).labels
+
+    np.testing.assert_array_equal(made(small).class_map, made(large).class_map)
+
+
 @pytest.mark.parametrize("name", names())
 def test_a_class_has_no_place(name):
     labels = ClassLabel.of([3, 1], [0.7, 0.2])
@@ -117,8 +130,9 @@ def test_a_class_has_no_place(name):
 def test_mirrored_twice_all_is_as_it_was(h, w, seed):
     pixels = rng(seed).integers(0, 256, (h, w, 3), np.uint8)
     corners = np.sort(rng(seed).integers(0, 100, (5, 2, 2)), axis=1).reshape(-1, 4)
+    boxes = Detections.of(corners, range(5))
     for labels in (
-        Detections.of(corners, range(5)),
+        boxes,
         SegmentationMap(class_map=pixels[..., 0], confidence=pixels[..., 1]),
         SegmentationMap.unknown(),
         ClassLabel.of([2]),
@@ -130,15 +144,9 @@ def test_mirrored_twice_all_is_as_it_was(h, w, seed):
         np.testing.assert_array_equal(np.array(twice.image), pixels)
         for field, value in vars(labels).items():
             np.testing.assert_array_equal(getattr(twice.labels, field), value)
-    assert np.array_equal(
-        warp.flip(scene_of_boxes(corners, h, w)).labels.boxes_xyxy[:, [0, 2]],
-        w - corners[:, [2, 0]],
-    )
-
-
-def scene_of_boxes(corners, h, w):
-    labels = Detections.of(corners, range(len(corners)))
-    return Scene(image=Image.new("RGB", (w, h)), labels=labels, size_hw=(h, w))
+    mirrored = boxes.mirrored(w).boxes_xyxy
+    np.testing.assert_array_equal(mirrored[:, [1, 3]], corners[:, [1, 3]])
+    np.testing.assert_array_equal(mirrored[:, [0, 2]], w - corners[:, [2, 0]])
 
 
 @pytest.mark.parametrize("change", WARPS)

@@ -95,8 +95,7 @@ class SegmentationMap(Labels):
         """Warp by nearest pixel; what comes in from outside is IGNORE."""
         if not self.class_map.size:
             return self
-        assert self.class_map.shape == size_hw, "a map lies on its image pixel by pixel"
-        return self._changed(lambda plane: _warped(plane, warp))
+        return self._changed(lambda plane: _warped(_resized(plane, size_hw), warp))
 
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> SegmentationMap:
         """Resize by nearest pixel, crop; padding is IGNORE, and the confidences are dropped."""
