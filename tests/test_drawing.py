@@ -22,12 +22,17 @@ CLASSES = ("sky", "road", "car")
 
 
 def drawn(
-    labels: Any, *, viewer: Viewer = HUMAN, truth: Any = None, picture: np.ndarray | None = None
+    labels: Any,
+    *,
+    viewer: Viewer = HUMAN,
+    truth: Any = None,
+    picture: np.ndarray | None = None,
+    **how: Any,
 ) -> Drawing:
     pixels = np.full((4, 4, 3), 200, np.uint8) if picture is None else picture
     return draw(
         Seen(picture=Image.fromarray(pixels), labels=labels, truth=truth, classes=CLASSES,
-             viewer=viewer)
+             viewer=viewer, **how)
     )  # fmt: skip
 
 
@@ -156,6 +161,32 @@ def test_boxes_are_scaled_by_the_picture() -> None:
     assert (drawing.caption, drawing.words) == ("1 box", "road 0.90")
     assert drawing.note == "Predicted boxes from score 0.3."
     assert drawn(box).note == ""  # people's have no score
+
+
+def test_boxes_by_class_have_a_colour_each_and_a_legend_in_place_of_tags() -> None:
+    boxes = Detections.of([[2, 2, 6, 6], [8, 2, 14, 14], [1, 9, 6, 15]], [2, 0, 2])
+    white = np.full((16, 16, 3), 255, np.uint8)
+    drawing = drawn(boxes, picture=white, side_px=160, by_class=True)
+    sky, car = (f"#{bytes(class_colours()[i]).hex()}" for i in (1, 3))
+    assert drawing.legend == (Swatch(0, "sky", sky), Swatch(2, "car", car))
+    assert (drawing.caption, drawing.words) == ("3 boxes", "car, sky, car")
+    assert drawing.canvas.size == (160, 160)
+    for (x, y), colour in (((20, 40), car), ((80, 80), sky), ((10, 120), car)):
+        assert f"#{bytes(drawing.canvas.getpixel((x, y))).hex()}" == colour
+    pixels = np.asarray(drawing.canvas)
+    inside = pixels[26:55, 26:55], pixels[26:135, 86:135], pixels[96:145, 16:55]
+    assert all((one == 255).all() for one in inside)
+    assert drawn(boxes).legend == ()
+
+
+def test_boxes_of_any_class_have_a_colour() -> None:
+    ids = [0, 79, 253, 254, 255, 100_000]
+    boxes = Detections.of([[0, 0, 4, 4]] * len(ids), ids)
+    colours = [swatch.colour for swatch in drawn(boxes, by_class=True).legend]
+    grey = f"#{bytes(class_colours()[0]).hex()}"
+    assert grey not in colours  # of the background on class maps
+    assert colours[3] == colours[0]  # they begin anew
+    assert drawn(Detections.of(), by_class=True).legend == ()
 
 
 @pytest.mark.parametrize(

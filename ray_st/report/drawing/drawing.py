@@ -13,7 +13,7 @@ from PIL import Image
 
 from ray_st.report.palette import MODELS
 
-SIDE_PX: Final = 320  # the longer side of every picture, small images enlarged
+SIDE_PX: Final = 320  # the longer side of a picture in a report, small images enlarged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,8 @@ class Seen:
     truth: Any | None  # what people see on it, of the same kind; None where that is not known
     classes: Sequence[str]
     viewer: Viewer
+    side_px: int = SIDE_PX  # the longer side in which it is shown
+    by_class: bool = False  # boxes in a colour a class and with a legend, in place of tags
 
     def class_name(self, class_id: int) -> str:
         """The name of a class, also where the list of classes is too short or missing."""
@@ -51,7 +53,7 @@ class Seen:
 
     def enlarged(self) -> Image.Image:
         """The picture at the size in which it is shown."""
-        scale = SIDE_PX / max(self.picture.size)
+        scale = self.side_px / max(self.picture.size)
         width, height = (max(1, round(side * scale)) for side in self.picture.size)
         return self.picture.resize((width, height), Image.Resampling.BICUBIC)
 
