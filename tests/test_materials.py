@@ -9,7 +9,7 @@ from ray_st.config import UserError
 from ray_st.data.labels import ClassLabel, Detections
 from ray_st.data.rows import IMAGE_ROW, unpack
 from ray_st.data.sources import DataConfig
-from ray_st.selftraining.materials import open_human, open_materials, require_pool
+from ray_st.selftraining.materials import open_human, open_materials, open_train, require_pool
 
 pytestmark = pytest.mark.pure
 
@@ -74,6 +74,19 @@ def test_the_rest_of_the_labels_is_the_pool_and_its_truth(data, count):
         [i % 2] for i in pool
     ]
     assert ids(require_pool(materials)) == pool
+
+
+def test_what_is_trained_on_can_be_opened_alone(data):
+    config = DataConfig(train=data["train"])
+    assert ids(open_train(config, Detections).rows) == [1, 2, 3, 4, 5]
+    for count in (2, 5):
+        config = DataConfig(**data, labeled_images=count)
+        human = open_materials(config, Detections).human
+        assert open_train(config, Detections).rows.equals(human.rows)
+    line = one_line(open_train, DataConfig(val=data["val"]), Detections)
+    assert line.startswith("data.train: is missing; pass --data.train coco:")
+    line = one_line(open_train, DataConfig(train=data["train"], labeled_images=6), Detections)
+    assert line.startswith("data.labeled_images: must be from 1 to the 5 images of ")
 
 
 def test_all_labels_kept_leave_no_pool(data):

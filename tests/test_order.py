@@ -5,12 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_st.data.order import images_at, positions_of
+from ray_st.data.labels import Origin
+from ray_st.data.order import images_at, positions_of, stream_seed
 
 pytestmark = pytest.mark.pure
 
 sizes = st.integers(1, 60)
 seeds = st.integers(0, 2**40)
+
+
+@given(st.tuples(seeds, st.sampled_from(Origin)), st.tuples(seeds, st.sampled_from(Origin)))
+def test_no_two_streams_share_a_seed(one, other):
+    assert (stream_seed(*one) == stream_seed(*other)) == (one == other)
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,6 +11,13 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64
 
+from ray_st.data.labels import Origin
+
+
+def stream_seed(seed: int, origin: Origin) -> int:
+    """Seed of the order and the views of a stream: human and pseudo images never share one."""
+    return 2 * seed + int(origin)
+
 
 @lru_cache(maxsize=4)  # a block of positions spans two epochs at most, unless the set is tiny
 def _shuffled(num_images: int, seed: int, epoch: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import torch
 from ray_st.config import as_dict
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import Labels, Origin
+from ray_st.data.order import stream_seed
 from ray_st.data.sources import LabeledSet
 from ray_st.models import ModelConfig, build
 from ray_st.models.initialise import InitConfig, Start, read_start
@@ -79,7 +80,7 @@ def training_job(
     train = learning.train
 
     def stream(rows: pa.Table, origin: Origin, batch_size: int) -> Stream:
-        seed = 2 * train.seed + int(origin)  # the two streams never share an order
+        seed = stream_seed(train.seed, origin)
         return Stream(
             rows=ray.put(rows.combine_chunks()),
             num_images=rows.num_rows,

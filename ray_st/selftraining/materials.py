@@ -57,25 +57,40 @@ def open_human(data: DataConfig, kind: type[Labels]) -> tuple[LabeledSet, Labele
     `kind` is the kind of labels that the task learns from.
     """
     for name in ("train", "val"):
-        if not getattr(data, name):
-            raise UserError(f"data.{name}: is missing; pass --data.{name} {_EXAMPLES[kind]}")
-    human, val = (
-        open_labeled(uri, images=data.images, images_field="data.images")
-        for uri in (data.train, data.val)
-    )
-    for name, labeled in (("train", human), ("val", val)):
-        require_kind(labeled, kind, f"data.{name}", learner="this task", move="set task")
+        _require_named(data, name, kind)  # of both, before a large file is read
+    human, val = (_opened(data, name, kind) for name in ("train", "val"))
     if human.classes != val.classes:
         raise UserError(
             f"data.val: must have the classes of data.train {list(human.classes)}, "
             f"got {list(val.classes)}; give both sets the same categories"
         )
-    for name, labeled in (("train", human), ("val", val)):
-        if labeled.rows.num_rows == 0:
-            raise UserError(f"data.{name}: {labeled.uri} lists no image; name a set that has some")
-        if not kind.any_in(labeled.rows):
-            raise UserError(f"data.{name}: {labeled.uri} has no label; name a set that has some")
     return human, val
+
+
+def open_train(data: DataConfig, kind: type[Labels]) -> LabeledSet:
+    """Human labels to train on: those that `data.labeled_images` keeps."""
+    _require_named(data, "train", kind)
+    human = _opened(data, "train", kind)
+    if data.labeled_images is not None:
+        human, _ = keep_labels(human, data.labeled_images, data.split_seed)
+    return human
+
+
+def _require_named(data: DataConfig, name: str, kind: type[Labels]) -> None:
+    if not getattr(data, name):
+        raise UserError(f"data.{name}: is missing; pass --data.{name} {_EXAMPLES[kind]}")
+
+
+def _opened(data: DataConfig, name: str, kind: type[Labels]) -> LabeledSet:
+    """Open `data.NAME`; refuses a set that nothing can be learned from."""
+    uri = getattr(data, name)
+    labeled = open_labeled(uri, images=data.images, images_field="data.images")
+    require_kind(labeled, kind, f"data.{name}", learner="this task", move="set task")
+    if labeled.rows.num_rows == 0:
+        raise UserError(f"data.{name}: {labeled.uri} lists no image; name a set that has some")
+    if not kind.any_in(labeled.rows):
+        raise UserError(f"data.{name}: {labeled.uri} has no label; name a set that has some")
+    return labeled
 
 
 def require_kind(
