@@ -72,9 +72,9 @@ def _run(words: list[str]) -> int:
     flags = _completed(verb, flags)
     config = resolve(verb.CONFIG, flags, recipe_schema=_sections(flags))
     status = verb.run(config, Console())  # None is done, as for most verbs
-    out = getattr(config, "out", None)  # `report` writes into the folder of another
-    if out is not None and not config.dry_run:
-        print(Path(out) / "summary.json")
+    # What starts no Ray leaves no folder of its own.
+    if hasattr(config, "address") and not config.dry_run:
+        print(Path(config.out) / "summary.json")
     return status or 0
 
 
