@@ -26,6 +26,7 @@ pytest: $(VENV)/.tested
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/labeling.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/detector.py
 
 # A stamp stands for "installed under these constraints": a second `make demo` installs nothing.

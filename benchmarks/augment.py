@@ -137,7 +137,7 @@ def main() -> None:
             [lambda buffer=buffer: decode_jpeg(buffer) for buffer in buffers],
         ),
         "pixels": (
-            [lambda source=Source.of_pixels(array): source for array in arrays],
+            [lambda source=source: source for source in map(Source.of_pixels, arrays)],
             [lambda tensor=tensor: tensor for tensor in tensors],
         ),
     }
