@@ -211,8 +211,9 @@ def test_torchvision_makes_nearly_the_same_of_a_tensor(name, picture):
 
 
 def test_the_listings_contrast_blends_with_the_number_of_pixels():
-    black = np.zeros((32, 40, 3), np.uint8)
-    assert (changed("Contrast", black, 0) == int(0.9 * (32 * 40 // 256))).all()
+    for height, width, grey in ((32, 40, 5), (3, 853, 9), (4, 640, 10)):  # 3 x 853 is 10 x 256 - 1
+        black = np.zeros((height, width, 3), np.uint8)
+        assert (changed("Contrast", black, 0) == int(0.9 * grey)).all()
     # From 256 x 256 pixels on it is white, and no more than white.
     for side in (256, 300):
         assert (changed("Contrast", np.zeros((side, 256, 3), np.uint8), 0) == int(0.9 * 255)).all()

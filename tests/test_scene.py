@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ray_st.data.affine import Affine
 from ray_st.data.augment.operations import RANDAUGMENT_RANGES, apply_operation, names
 from ray_st.data.augment.scene import Scene
 from ray_st.data.labels import Detections, SegmentationMap
@@ -77,6 +78,23 @@ def test_half_the_size_is_the_same_picture_and_the_same_labels(name):
         if name.endswith("_Only_BBoxes"):
             is_within |= on_a_border()
         assert is_within.all(), level
+
+
+def test_a_thin_image_is_not_half_as_high_as_it_was():
+    # 3 x 160 is read as 2 x 80. Each warp reads there what it reads here, an axis by its own ratio.
+    ratio_xy = Scene(
+        image=Image.new("RGB", (80, 2)), labels=Detections.of(), size_hw=(3, 160)
+    ).ratio_xy
+    assert ratio_xy == pytest.approx((1 / 2, 2 / 3))
+    places = np.random.default_rng(0).uniform(0, (160, 3), (9, 2))
+    for warp in (Affine.rotation(20, (3, 160)), Affine(b=0.3, c=7), Affine(d=-0.2, f=1.5)):
+        expected = read(warp, places) * ratio_xy
+        np.testing.assert_allclose(read(warp.scaled(ratio_xy), places * ratio_xy), expected)
+
+
+def read(warp, places_xy):
+    a, b, c, d, e, f = warp.coefficients
+    return np.array([(a * x + b * y + c, d * x + e * y + f) for x, y in places_xy])
 
 
 @pytest.mark.parametrize("name", ["Rotate_BBox", "ShearX_BBox", "ShearY_BBox", "TranslateX_BBox"])

@@ -88,6 +88,18 @@ def test_maps_are_of_the_view_and_classes_stay(name, size_hw):
             assert seen.top_scores.tolist() == labels.top_scores.tolist()
 
 
+@pytest.mark.parametrize("width", [160, 640, 1280])
+def test_amounts_in_pixels_are_the_same_share_of_any_image(width):
+    config = {"flip_probability": 0, "scale_jitter": (1, 1), "operations": ("TranslateX_BBox",)}
+    labels = Detections.of([[0.4 * width, 0, 0.6 * width, width // 2]], [0])
+    source = Source.of_pixels(np.zeros((width // 2, width, 3), np.uint8))
+    config = AugmentConfig(policy="S4", layers=1, **config)
+    _, seen = view(source, labels, 64, rng(), config)
+    # 100 of a listing's 640 pixels are 10 of 64.
+    assert abs(seen.boxes_xyxy[0, 0] - 0.4 * 64) == pytest.approx(10)
+    assert abs(seen.boxes_xyxy[0, 2] - 0.6 * 64) == pytest.approx(10)
+
+
 # A white square on black, of which every view is bright where its box is. Nothing else is: what
 # fills up is 128.
 BRIGHT = 190
