@@ -47,7 +47,7 @@ class Framing:
         if self.is_mirrored:
             scene = flip(scene)
         placed = Placed.fitting(scene.size_hw, self.target_px)
-        whole = resize(np.array(scene.image), placed.resized_hw)
+        whole = resize(np.asarray(scene.image), placed.resized_hw)
         shown = whole[self.top : self.top + self.size_px, self.left : self.left + self.size_px]
         cropped = replace(placed, offset_xy=(float(-self.left), float(-self.top)))
         shown_hw = (shown.shape[0], shown.shape[1])
