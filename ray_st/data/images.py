@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ray_st.data import storage
+from ray_st.data.parts import is_part, read_part
 from ray_st.data.placed import fitted_hw
 
 MAX_PIXELS = 178_000_000  # just under where Pillow itself gives up
@@ -55,8 +56,13 @@ class ImageError(Exception):
 
 
 def fetch(uri: str) -> bytes:
-    """Read a whole file: a local path or any URI that pyarrow.fs knows. Raises ImageError."""
+    """Read a whole file, or a part of one (`parts.py`). Raises ImageError.
+
+    A file is a local path or any URI that pyarrow.fs knows.
+    """
     try:
+        if is_part(uri):
+            return read_part(uri)
         if not storage.is_remote(uri):
             return Path(storage.absolute(uri)).read_bytes()
         filesystem, path = storage.locate(uri)

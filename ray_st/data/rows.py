@@ -1,4 +1,4 @@
-"""The three kinds of row that travel and rest, as versioned Arrow schemas.
+"""The kinds of row that travel and rest, as versioned Arrow schemas.
 
 In: `Labels` of any kind. Out: Arrow tables that any Parquet reader understands: ragged data is
 native lists, class maps are PNGs, labels at rest are in source-image pixels. Next: `storage.py`.
@@ -17,6 +17,15 @@ SCHEMA_VERSION = 2
 _METADATA = {b"ray_st.schema_version": str(SCHEMA_VERSION).encode()}
 
 IMAGE_ROW = pa.schema([("image_id", pa.int64()), ("uri", pa.string())], metadata=_METADATA)
+
+MANIFEST_ROW = pa.schema(
+    [
+        *IMAGE_ROW,
+        ("size_bytes", pa.int64()),  # null where the source does not tell it without being read
+        ("etag", pa.string()),  # null where listing does not give one
+    ],
+    metadata=_METADATA,
+)
 
 _FRAME = [("height_px", pa.int32()), ("width_px", pa.int32()), ("origin", pa.int8())]
 

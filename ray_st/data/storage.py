@@ -42,7 +42,7 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """
     if not is_remote(uri):
         return _local(), absolute(uri)
-    body, options = _split_options(uri)
+    body, options = split_options(uri)
     scheme, _, rest = body.partition("://")
     authority, _, path = rest.partition("/")
     filesystem, root = _remote(scheme, authority, options)
@@ -53,7 +53,7 @@ def join(folder: str, name: str) -> str:
     """Put a relative name into a folder; an absolute name or a URI stays as it is."""
     if is_remote(name) or name.startswith("/"):
         return name
-    body, options = _split_options(folder)
+    body, options = split_options(folder)
     if not is_remote(folder):
         return os.path.normpath(os.path.join(folder, name))  # noqa: PTH118 - strings throughout
     scheme, _, rest = body.partition("://")
@@ -62,7 +62,7 @@ def join(folder: str, name: str) -> str:
 
 def folder_of(uri: str) -> str:
     """Give the folder that a file lies in."""
-    body, options = _split_options(uri)
+    body, options = split_options(uri)
     return posixpath.dirname(body) + options
 
 
@@ -78,9 +78,23 @@ def is_folder(uri: str) -> bool:
     return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
 
 
-def _split_options(uri: str) -> tuple[str, str]:
+def split_options(uri: str) -> tuple[str, str]:
+    """Part a remote URI from a tail such as `?region=eu-west-1`; "" where there is none."""
     found = _OPTIONS.search(uri) if is_remote(uri) else None
     return (uri[: found.start()], found.group()) if found else (uri, "")
+
+
+def put(uri: str, content: bytes) -> None:
+    """Write a small file whole or not at all; what stands there is replaced. Raises OSError.
+
+    A bucket shows an object once all of it is there; here a file of another name takes its place.
+    """
+    filesystem, path = locate(uri)
+    scratch = path if is_remote(uri) else path + ".part"
+    with filesystem.open_output_stream(scratch, compression=None) as stream:
+        stream.write(content)
+    if scratch != path:
+        os.replace(scratch, path)  # noqa: PTH105 - strings throughout
 
 
 @cache
@@ -90,5 +104,7 @@ def _local() -> fs.FileSystem:
 
 @cache
 def _remote(scheme: str, authority: str, options: str) -> tuple[fs.FileSystem, str]:
+    # Arrow itself tries again: S3 every 0.2 s for up to 6 s on whatever AWS calls retryable
+    # (its ConnectRetryStrategy), Google's client with its own backing off.
     filesystem, root = fs.FileSystem.from_uri(f"{scheme}://{authority}{options}")
     return filesystem, root

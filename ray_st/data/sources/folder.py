@@ -7,7 +7,6 @@ numbered from 0. Next: `coco.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
@@ -31,7 +30,7 @@ def image_names(uri: str) -> list[str]:
 
     The order is that of the names' code points, the same on every machine and filesystem.
     """
-    names = sorted(name for name in names_below(storage.absolute(uri)) if _is_image(name))
+    names = sorted(name for name in names_below(storage.absolute(uri)) if is_image(name))
     if not names:
         raise UserError(
             f"{uri}: this folder must hold images ({' '.join(IMAGE_SUFFIXES)}), got none; "
@@ -60,6 +59,8 @@ def names_below(root: str) -> list[str]:
     return [info.path[len(path) :].lstrip("/") for info in found if info.type == fs.FileType.File]
 
 
-def _is_image(name: str) -> bool:
-    is_hidden = any(part.startswith(".") for part in name.split("/"))
-    return not is_hidden and PurePosixPath(name).suffix.lower()[1:] in IMAGE_SUFFIXES
+def is_image(name: str) -> bool:
+    """Say whether a relative name is an image's by its suffix, and nothing in it is hidden."""
+    base = name.rpartition("/")[2]
+    _, dot, suffix = base.rpartition(".")
+    return dot == "." and suffix.lower() in IMAGE_SUFFIXES and "/." not in f"/{name}"
