@@ -12,6 +12,7 @@ VERBS = {
     "augment": "Draw what training sees of your images: a sheet of views, policy by policy.",
     "pretrain": "Learn a backbone to start from, from images alone or from classes.",
     "train": "Train a model on human labels; with --pseudo on human and pseudo labels jointly.",
+    "index": "List a pool of any size once, so that work on it starts at once.",
     "label": "Let a teacher label a pool of images.",
     "eval": "Measure a model on labelled images.",
     "sweep": "Train the student for several alphas, side by side.",
