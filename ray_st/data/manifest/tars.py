@@ -108,29 +108,31 @@ def _members(uri: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _parse(block: bytes) -> _Header:
-    if len(block) < _BLOCK or _octal(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise _DamagedError(_guess(block))
+    if len(block) < _BLOCK or not _has_its_sum(block):
+        packed = next((name for magic, name in _MAGIC.items() if block.startswith(magic)), None)
+        what = f"a file compressed by {packed}" if packed else "a damaged header, or no tar at all"
+        raise _DamagedError(what)
     name = _text(block[:100])
     if block[257:263] == b"ustar\x00" and block[345]:
         name = f"{_text(block[345:500])}/{name}"
     kind = block[156:157]
     if kind in b"0\x00" and name.endswith("/"):
         kind = b"5"  # a folder, before there was a letter for it
-    return _Header(name, _octal(block[124:136]), kind)
+    return _Header(name, _number(block[124:136]), kind)
 
 
-def _guess(block: bytes) -> str:
-    packed = next((name for magic, name in _MAGIC.items() if block.startswith(magic)), None)
-    return f"a file compressed by {packed}" if packed else "a damaged header, or no tar at all"
+def _has_its_sum(block: bytes) -> bool:
+    try:
+        # Eight spaces stand for the sum while it is taken.
+        return _number(block[148:156]) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    except ValueError:
+        return False
 
 
-def _octal(digits: bytes) -> int:
+def _number(digits: bytes) -> int:
     if digits[0] == 0x80:  # GNU's form of what is too large for octal digits
         return int.from_bytes(digits[1:], "big")
-    try:
-        return int(digits.strip(b" \x00") or b"0", 8)
-    except ValueError as error:
-        raise _DamagedError("a damaged header, or no tar at all") from error
+    return int(digits.strip(b" \x00") or b"0", 8)
 
 
 def _short(size: int) -> int:
