@@ -230,6 +230,8 @@ def test_a_bucket_is_listed_and_written(tmp_path):
         stream.write(b"new")
     done = index("mock://bucket/pool", "mock://bucket/manifest3")
     assert counts(done) == (4, 1, 0)
+    index("mock://bucket", "mock://elsewhere/manifest")
+    assert len(uris_of("mock://elsewhere/manifest")) == 4
     assert uris_of("mock://bucket/manifest3")[3] == "mock://bucket/pool/c.jpg"
 
 
@@ -237,11 +239,13 @@ def test_a_link_to_a_folder_above_ends(tmp_path):
     write(tmp_path / "in", ["a/b.jpg"])
     (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "c").symlink_to(tmp_path / "in" / "a")
+    write(tmp_path / "in", ["d/e.jpg"])
+    (tmp_path / "in" / "a" / "d").symlink_to(tmp_path / "in" / "d")
+    (tmp_path / "in" / "d" / "a").symlink_to(tmp_path / "in" / "a")
+    (tmp_path / "in" / "dead").symlink_to(tmp_path / "in" / "nothing")
     index(tmp_path / "in", tmp_path / "out")
-    assert [uri[len(str(tmp_path)) :] for uri in uris_of(tmp_path / "out")] == [
-        "/in/a/b.jpg",
-        "/in/c/b.jpg",
-    ]
+    names = [uri.removeprefix(f"{tmp_path}/in/") for uri in uris_of(tmp_path / "out")]
+    assert names == ["a/b.jpg", "a/d/e.jpg", "c/b.jpg", "c/d/e.jpg", "d/a/b.jpg", "d/e.jpg"]
 
 
 class Endless(fs.FileSystemHandler):
@@ -339,6 +343,7 @@ def test_what_a_user_can_have_written_wrong_is_one_line(tmp_path, monkeypatch, c
         "inside a glob": ("in/**/*.jpg", "in/b/index", "outside of the images"),
         "other files": ("in", "held", "holds other files"),
         "out is a file": ("in", "file", "is a file"),
+        "out is below a file": ("in", "file/x", "file/x"),
         "another source": ("in/b", "standing", "--images"),
         "scheme": ("wdz:in/*.tar", "new", "did you mean wds:in/"),
         "filesystem": ("nope://bucket/a", "new", "nope"),
@@ -403,3 +408,20 @@ def test_a_manifest_that_was_tampered_with_is_refused(tmp_path):
     (tmp_path / "out" / "shard-00001" / "part-00001.parquet").write_bytes(buffer.getvalue())
     with pytest.raises(UserError, match="columns"):
         rows_of(tmp_path / "out")
+
+
+def test_options_of_a_bucket_stay_behind_every_uri():
+    images, out = "mock://optional/pool?retry=1", "mock://optional/manifest?retry=1"
+    filesystem, folder = storage.locate(images)
+    for name in ("a.jpg", "sub/b #1.jpg"):
+        filesystem.create_dir(f"{folder}/{name}".rpartition("/")[0])
+        with filesystem.open_output_stream(f"{folder}/{name}") as stream:
+            stream.write(name.encode())
+    index(images, out)
+    index(f"mock://optional/pool/**/b*.jpg{images[-8:]}", out.replace("manifest", "glob"))
+    with filesystem.open_output_stream(f"{folder}/c.jpg") as stream:
+        stream.write(b"c.jpg")
+    assert counts(index(images, out)) == (3, 1, 0)
+    assert [fetch(uri) for uri in uris_of(out)] == [b"a.jpg", b"sub/b #1.jpg", b"c.jpg"]
+    assert uris_of(out)[2] == "mock://optional/pool/c.jpg?retry=1"
+    assert uris_of("mock://optional/glob?retry=1") == ["mock://optional/pool/sub/b #1.jpg?retry=1"]

@@ -27,7 +27,7 @@ from ray_st.data.manifest.manifest import MANIFEST, Manifest
 from ray_st.data.manifest.pools import Pool, open_pool
 from ray_st.data.manifest.writer import write_shards
 
-_SHARD = re.compile(r"shard-\d{5,}")
+_SHARD = re.compile(r"shard-(\d{5,})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,14 @@ def _add(pool: Pool, standing: Manifest, listing: Iterator[pa.Table], *, dry_run
     shards = range(len(standing.shards))
     known = (table for shard in shards for table in standing.read_shard(shard, ["uri"]))
     with tempfile.TemporaryDirectory(prefix="ray-st-index-") as scratch:
-        counts = buckets.compare(known, listing, Path(scratch))
+        try:
+            counts = buckets.compare(known, listing, Path(scratch))
+        except OSError as error:  # what is listed and known has errors of its own
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{scratch}: a rerun needs room for some 150 bytes an image, got: {reason}; "
+                "set TMPDIR to a larger disk"
+            ) from error
         if not counts.found:
             raise _no_images(pool)
         rows = buckets.new_rows(Path(scratch))
@@ -120,9 +127,9 @@ def _written(standing: Manifest, rows: Iterator[pa.Table]) -> Manifest:
 def _remove_unfinished(standing: Manifest) -> None:
     """Remove the shards of a run that broke off."""
     filesystem, path = storage.locate(standing.uri)
-    ours = {standing.folder(each.shard).rpartition("/")[2] for each in standing.shards}
-    for name in sorted(_names(standing.uri) - ours):
-        if _SHARD.fullmatch(name):
+    for name in sorted(_names(standing.uri)):
+        shard = _SHARD.fullmatch(name)
+        if shard and int(shard[1]) >= len(standing.shards):
             filesystem.delete_dir(f"{path}/{name}")
 
 

@@ -9,10 +9,12 @@ not. Next: `tars.py`.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from operator import itemgetter
+from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
@@ -82,7 +84,7 @@ def walk(
     filesystem, top = _located(root)
 
     def listed(name: str) -> list[_Folder | pa.Table]:
-        path = f"{top.rstrip('/')}/{name}".rstrip("/") if name else top
+        path = posixpath.join(top, name).rstrip("/") or top
         infos = _entries(filesystem, path, root)
         return _in_order(infos, name, root, keeps, enters)
 
@@ -133,15 +135,15 @@ def _entries(filesystem: fs.FileSystem, path: str, root: str) -> list[tuple[str,
                 entries.append((info.base_name + "/", None))
     except (OSError, ValueError) as error:
         raise _unreadable(root, error) from error
-    return [each for each in entries if each[0][0] != "."]
+    # A key with // has an empty name on its way, and pyarrow could not open it.
+    return [each for each in entries if each[0][:1] not in ("", ".", "/")]
 
 
 def _leads_back(filesystem: fs.FileSystem, path: str) -> bool:
-    """Say whether a local folder is a link to one above it, whose listing would never end."""
+    """Say whether a local folder is a link to one on the way to it, and would be listed for ever."""
     if not isinstance(filesystem, fs.LocalFileSystem) or not os.path.islink(path):  # noqa: PTH114
         return False
-    target, own = os.path.realpath(path), os.path.realpath(os.path.dirname(path))  # noqa: PTH120
-    return f"{own}/".startswith(target.rstrip("/") + "/")
+    return any(os.path.samefile(path, above) for above in Path(path).parents)  # noqa: PTH121
 
 
 def _in_order(

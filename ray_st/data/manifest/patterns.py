@@ -41,7 +41,7 @@ def has_wildcards(uri: str) -> bool:
 def parse(uri: str) -> Pattern:
     """Read a glob; `uri` is absolute."""
     body, options = storage.split_options(uri)
-    scheme, mark, rest = body.rpartition("://")
+    scheme, mark, rest = body.partition("://") if storage.is_remote(body) else ("", "", body)
     names = rest.split("/")
     # Bucket names cannot have wildcards; a local path begins with an empty name.
     first = next((i for i in range(1, len(names)) if _WILDCARDS.search(names[i])), len(names))
