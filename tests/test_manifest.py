@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -317,6 +318,28 @@ def test_memory_does_not_grow_with_the_pool(tmp_path, monkeypatch, again):
     # 15 MB; folders that wait are the 1000 names.
     assert large[0] - small[0] < 1_500_000
     assert large[1] - small[1] < 1_500_000
+
+
+class Waiting(Endless):
+    """Folders that answer only when `threads` of them are asked at the same time."""
+
+    def __init__(self, folders, images, threads):
+        super().__init__(folders, images)
+        self.together = threading.Barrier(threads, timeout=20)
+
+    def get_file_info_selector(self, selector):
+        if selector.base_dir != "top":
+            self.together.wait()
+        return super().get_file_info_selector(selector)
+
+
+def test_folders_are_listed_side_by_side_and_given_in_order(monkeypatch):
+    filesystem = fs.PyFileSystem(Waiting(12, 3, threads=4))
+    monkeypatch.setattr(storage, "locate", lambda _: (filesystem, "top"))
+    tables = [*walk("endless://top", 4, keeps=lambda _: True)]
+    uris = [uri for table in tables for uri in table.column("uri").to_pylist()]
+    assert len(uris) == 36
+    assert uris == sorted(uris)
 
 
 def test_listing_runs_ahead_by_a_few_folders_only(monkeypatch):

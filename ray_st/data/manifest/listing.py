@@ -2,8 +2,8 @@
 
 In: a folder or prefix, and which names are wanted. Out: tables of FOUND, a run of files each. The
 order is that of the relative names' code points, as `sources.folder` has it. What is held is the
-folders that wait and the listings of a few: one folder's files must fit into memory, a pool's need
-not. Next: `tars.py`.
+folders that wait and the listings of a few: one folder's files must fit into memory (400 bytes
+each, as pyarrow lists them at once), a pool's need not. Next: `tars.py`.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _entries(filesystem: fs.FileSystem, path: str, root: str) -> list[tuple[str,
 
 
 def _leads_back(filesystem: fs.FileSystem, path: str) -> bool:
-    """Say whether a local folder is a link to one on the way to it, and would be listed for ever."""
+    """Say whether a local folder is a link to one on the way to it: that list has no end."""
     if not isinstance(filesystem, fs.LocalFileSystem) or not os.path.islink(path):  # noqa: PTH114
         return False
     return any(os.path.samefile(path, above) for above in Path(path).parents)  # noqa: PTH121
