@@ -402,13 +402,13 @@ def test_the_verb_says_what_it_did(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"found      11 images in {tmp_path / 'in'}\n" in said
     assert "new        11\n" in said
-    assert f"manifest   {tmp_path / 'out'}: 11 images in 1 shards\n" in said
+    assert f"manifest   {tmp_path / 'out'}: 11 images, shards: 1\n" in said
     assert "images/s" in said
     (tmp_path / "in" / "x.bmp").unlink()
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "gone       1\n" in said
-    assert "warning    1 images" in said
+    assert "warning    what is gone (1)" in said
 
 
 def test_a_manifest_that_was_tampered_with_is_refused(tmp_path):

@@ -353,3 +353,13 @@ def test_a_part_is_an_image_like_any_other(tmp_path):
     make_tar(tmp_path / "a.tar", {"x.png": content.getvalue()})
     index(tmp_path / "a.tar", tmp_path / "out")
     assert read_size_hw(uris_of(tmp_path / "out")[0]) == (5, 7)
+
+
+def test_a_row_group_is_read_once_even_where_threads_cross_its_border(tmp_path):
+    write_parquet(tmp_path / "t.parquet", {"bytes": CONTENTS}, row_group_size=5)
+    index(f"parquet:{tmp_path}/t.parquet", tmp_path / "out", shard_rows=100)
+    uris = uris_of(tmp_path / "out")
+    order = [0, 1, 2, 3, 5, 4, 6, 4, 7, *range(8, 23)]
+    parts._cells.cache_clear()
+    assert [fetch(uris[i]) for i in order] == [CONTENTS[i] for i in order]
+    assert parts._cells.cache_info().misses == 5

@@ -88,10 +88,10 @@ def _say(done: Indexed, seconds: float, console: Console, *, is_dry: bool) -> No
         lines.insert(1, f"{'repeated':<11}{counts.repeated:,} rows more, each image taken once")
     if counts.gone:
         lines.append(
-            f"{'warning':<11}{counts.gone:,} images of the manifest were not found; "
-            "their rows stay, and each will be a recorded failure"
+            f"{'warning':<11}what is gone ({counts.gone:,}) keeps its rows; "
+            "each will be a recorded failure where it is read"
         )
-    shards = f"{manifest.num_rows:,} images in {len(manifest.shards):,} shards"
+    shards = f"{manifest.num_rows:,} images, shards: {len(manifest.shards):,}"
     lines.append(
         "# dry run: nothing was written" if is_dry else f"{'manifest':<11}{manifest.uri}: {shards}"
     )
