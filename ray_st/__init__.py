@@ -13,7 +13,7 @@ module imports from those above it only, which `lint-imports` checks.
 
     strict, config, recipe, flags   what a user wrote -> dataclasses, or one line of refusal
     progress                        how far the work is
-    data                            from URI to batch: labels, rows, images, manifest, views, order, feed
+    data                            URI -> batch: labels, rows, images, manifest, views, order, feed
     models                          pixels -> outputs
     tasks                           outputs -> labels, loss sums, metrics
     labeling                        the left wing: teacher, policy, the actor pool
