@@ -1,7 +1,7 @@
 """From raw predictions to pseudo labels: a view over the store that costs no accelerator.
 
 In: LABEL_ROWs with every prediction above the floor. Out: LABEL_ROWs with those worth learning
-from. Next: `training`.
+from. Next: `actor.py`.
 """
 
 from __future__ import annotations

@@ -1,32 +1,42 @@
 """The left wing's edge: an actor pool with the teacher, mapped over the images by Ray Data.
 
-In: IMAGE_ROWs and a saved model. Out: a folder of Parquet: `raw/status=ok` (LABEL_ROWs with every
-prediction above the floor), `raw/status=failed`, and `failures.parquet`. Next: `policy.py`.
+In: IMAGE_ROWs and a saved model. Out: a `Store` of every prediction above the floor, in `raw/`, and
+`failures.parquet`. Next: `training`.
+
+Each shard is a checkpointed execution of its own: Ray records which image ids are written, in two
+phases, and an interrupted shard goes on behind them. Rows that die with their process are found by
+running what is missing one image at a time.
 """
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 import ray.data
-import torch
+from ray.data.checkpoint import CheckpointConfig
 
-from ray_st.config import require
-from ray_st.data.labels import Labels, Origin
-from ray_st.data.rows import FAILURE_ROW, kind_of, label_row
-from ray_st.data.views import Views, fitted_views
-from ray_st.labeling.teacher import Teacher
+from ray_st.config import UserError, require
+from ray_st.data.views import fitted_views
+from ray_st.labeling.actor import TeacherActor
+from ray_st.labeling.store import Shard, Store, failed_rows, missing, store_row
 from ray_st.models.saved import SavedModel
 from ray_st.progress import Counter
 from ray_st.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+SHARD_IMAGES = 1_000_000  # what one execution labels; its ids are all that resuming holds
+_VIEWS_AT_ONCE = 64  # decoded in one piece
+_MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
+_RETRIES = 2  # of a task whose process died, before its block is left for the search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +51,10 @@ class LabelConfig:
     """Accelerators a teacher actor; a fraction packs several on one."""
     batch_size: int = 32
     """Images a forward pass."""
-    block_images: int = 64
-    """Images a block: what one decoding task reads, and what is lost and redone when one dies."""
+    block_images: int = 512
+    """Images that one decoding task reads, and that are done again when its process dies."""
+    file_images: int = 4096
+    """Images a Parquet file, at least: what an interrupted run may have to label again."""
     readers: int = 2
     """Most tasks at once that fetch and decode images."""
 
@@ -52,43 +64,8 @@ class LabelConfig:
         require(most == 0 or least >= 1, "label.actors", "0 0, or at least 1 actor", self.actors)
         require(self.cpus_per_actor > 0, "label.cpus_per_actor", "above 0", self.cpus_per_actor)
         require(self.gpus_per_actor >= 0, "label.gpus_per_actor", "0 or more", self.gpus_per_actor)
-        for name in ("batch_size", "block_images", "readers"):
+        for name in ("batch_size", "block_images", "file_images", "readers"):
             require(getattr(self, name) >= 1, f"label.{name}", "at least 1", getattr(self, name))
-
-
-class TeacherActor:
-    """A teacher in a process of its own: loaded once, then views in, labels out."""
-
-    def __init__(
-        self, saved: Any, task: Task, cpus: float, gpus: float, counter: Counter | None
-    ) -> None:
-        """`saved` is a `SavedModel`, or a reference to one in the object store."""
-        saved = ray.get(saved) if isinstance(saved, ray.ObjectRef) else saved
-        torch.set_num_threads(max(1, int(cpus)))
-        device = "cuda" if gpus > 0 else "cpu"
-        self._teacher = Teacher(saved.load(device), task, device)
-        self._counter = counter
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Label a table of views; a view that is none becomes a failed row."""
-        views = Views.from_table(table)
-        valid = np.flatnonzero(views.is_valid)
-        labels: list[Labels] = [self._teacher.kind.unknown()] * len(views.uris)
-        if len(valid):
-            found = self._teacher.predict(views.pixels[valid], views.sizes_hw[valid])
-            for i, one in zip(valid, found, strict=True):
-                labels[i] = one
-        if self._counter is not None:
-            self._counter.add(len(labels))
-        rows = views.rows(labels, origin=Origin.PSEUDO, kind=self._teacher.kind)
-        return _with_status(rows, views)
-
-
-def _with_status(rows: pa.Table, views: Views) -> pa.Table:
-    status = ["ok" if ok else "failed" for ok in views.is_valid]
-    rows = rows.append_column("status", pa.array(status, pa.string()))
-    rows = rows.append_column("stage", pa.array(views.stages, pa.string()))
-    return rows.append_column("reason", pa.array(views.reasons, pa.string()))
 
 
 def label(
@@ -99,94 +76,158 @@ def label(
     config: LabelConfig,
     counter: Counter | None,
 ) -> None:
-    """Label every image once: `out/raw` and `out/failures.parquet`. `task` is the model's own.
+    """Label every image once: the store `out/raw`, and `out/failures.parquet`.
 
-    An image that cannot be read is a row of failures.parquet; the run goes on. What an interrupted
-    call left is begun anew.
+    `task` is the model's own. An image that cannot be read, or that kills whoever reads it, is a
+    row of failures.parquet; the run goes on. An interrupted call goes on where it was.
     """
-    shutil.rmtree(out / "raw", ignore_errors=True)
-    if config.actors[1] == 0:
-        _label_here(images, saved, task, out / "raw", config, counter)
-    else:
-        dataset = labeled(images, saved, task, config, counter)
-        dataset.write_parquet(str(out / "raw"), partition_cols=["status"], compression="zstd")
-    failed = _read_raw(out, "failed")
-    pq.write_table(failed.select(FAILURE_ROW.names).cast(FAILURE_ROW), out / "failures.parquet")
+    store = _store(out)
+    store.claim(
+        {
+            "teacher_sha256": saved.digest,
+            "task": saved.card.task,
+            "classes": list(saved.card.classes),
+            "image_size_px": saved.card.model.image_size_px,
+        }
+    )
+    labeler = Labeler(saved=saved, task=task, config=config, counter=counter)
+    for number, first in enumerate(range(0, images.num_rows, SHARD_IMAGES)):
+        shard, rows = store.shard(number), images.slice(first, SHARD_IMAGES)
+        if shard.facts is not None:
+            labeler.count(rows.num_rows)
+        elif config.actors[1] == 0:
+            labeler.label_here(rows, shard)
+        else:
+            labeler.label_shard(rows, shard)
+    pq.write_table(store.failures(), out / "failures.parquet")
 
 
-def labeled(
-    images: pa.Table, saved: SavedModel, task: Task, config: LabelConfig, counter: Counter | None
-) -> ray.data.Dataset:
-    """The labelling pipeline as a lazy dataset: nothing runs before it is consumed."""
-    side = saved.card.model.image_size_px
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    with ray.data.DataContext.current(context):
+def read_raw(out: Path) -> pa.Table:
+    """The raw predictions of a folder that `label` left, in the order of image ids."""
+    return _store(out).read()
+
+
+def _store(out: Path) -> Store:
+    return Store(out / "raw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labeler:
+    """A teacher and how it is run."""
+
+    saved: SavedModel
+    task: Task
+    config: LabelConfig
+    counter: Counter | None
+
+    def count(self, done: int) -> None:
+        """Say that so many images were labelled before."""
+        if self.counter is not None:
+            self.counter.add(done)
+
+    def label_shard(self, rows: pa.Table, shard: Shard) -> None:
+        """Label what is not labelled yet, look for what got lost, and publish."""
+        shard.work.mkdir(parents=True, exist_ok=True)
+        source = shard.work / "images.parquet"
+        pq.write_table(rows, source)
+        begun = len(self._execute(source, shard, self.config))
+        self.count(begun)
+        lost = missing([rows], shard.ids())
+        if lost:
+            logger.warning("%d images died with their process; each is tried alone", len(lost))
+            alone = replace(self.config, block_images=1, batch_size=1, file_images=1)
+            self._execute(source, shard, alone)
+            self._record_killers(rows, shard)
+        _require_once(rows, shard)
+        shard.publish()
+
+    def _execute(self, source: Path, shard: Shard, config: LabelConfig) -> np.ndarray:
+        """Run Ray Data over the rows of `source`; returns the ids that stood already."""
+        standing = shard.ids()
+        context = ray.data.DataContext.get_current().copy()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = _MOST_LOST_BLOCKS
+        context.checkpoint_config = CheckpointConfig(
+            id_column="image_id",
+            checkpoint_path=str((shard.work / "checkpoint").absolute()),
+            delete_checkpoint_on_success=False,
+        )
+        with ray.data.DataContext.current(context):
+            images = ray.data.read_parquet(str(source.absolute()))
+            self._labeled(images, config).write_parquet(
+                str(shard.folder.absolute()),
+                min_rows_per_file=config.file_images,
+                compression="zstd",
+            )
+        return standing
+
+    def _labeled(self, images: ray.data.Dataset, config: LabelConfig) -> ray.data.Dataset:
+        """Images to STORE_ROWs, lazily."""
+        side = self.saved.card.model.image_size_px
+        least, most = config.actors
+
+        def views(table: pa.Table) -> Iterator[pa.Table]:
+            for first in range(0, table.num_rows, _VIEWS_AT_ONCE):
+                yield fitted_views(table.slice(first, _VIEWS_AT_ONCE), side).to_table()
+
         return (
-            ray.data.from_arrow(images)
-            .repartition(target_num_rows_per_block=config.block_images)
+            images.repartition(target_num_rows_per_block=config.block_images)
             .map_batches(
-                lambda table: fitted_views(table, side).to_table(),
+                views,
                 batch_format="pyarrow",
                 batch_size=None,
                 compute=ray.data.TaskPoolStrategy(size=config.readers),
+                max_retries=_RETRIES,
             )
             .map_batches(
                 TeacherActor,
                 fn_constructor_args=(
-                    ray.put(saved),
-                    task,
+                    ray.put(self.saved),
+                    self.task,
                     config.cpus_per_actor,
                     config.gpus_per_actor,
-                    counter,
+                    self.counter,
                 ),
                 batch_format="pyarrow",
                 batch_size=config.batch_size,
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=config.actors[0], max_size=config.actors[1]
-                ),
+                compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
                 num_cpus=config.cpus_per_actor,
                 num_gpus=config.gpus_per_actor,
+                max_task_retries=_RETRIES,
             )
         )
 
+    def _record_killers(self, rows: pa.Table, shard: Shard) -> None:
+        """Write a failure for each image that even alone did not come back."""
+        lost = missing([rows], shard.ids())
+        if lost:
+            killers = rows.filter(pc.is_in(rows["image_id"], pa.array(lost, pa.int64())))
+            reason = "the process that read or labelled it died"
+            failed = failed_rows(killers, "process", reason, self.task.kind)
+            pq.write_table(failed, shard.folder / "killers.parquet")
 
-def _label_here(
-    images: pa.Table,
-    saved: SavedModel,
-    task: Task,
-    raw: Path,
-    config: LabelConfig,
-    counter: Counter | None,
-) -> None:
-    """The same without a pool: one process, one thread of control, for a debugger."""
-    teacher = TeacherActor(saved, task, config.cpus_per_actor, config.gpus_per_actor, counter)
-    side = saved.card.model.image_size_px
-    starts = range(0, images.num_rows, config.batch_size)
-    parts = [images.slice(start, config.batch_size) for start in starts]
-    tables = (teacher(fitted_views(part, side).to_table()) for part in parts)
-    pads.write_dataset(
-        pa.concat_tables(tables),
-        raw,
-        format="parquet",
-        partitioning=pads.partitioning(pa.schema([("status", pa.string())]), flavor="hive"),
-        existing_data_behavior="error",
-    )
-
-
-def read_raw(out: Path) -> pa.Table:
-    """The raw predictions of a labelled folder, in the order of image ids."""
-    found = _read_raw(out, "ok")
-    schema = label_row(kind_of(found.schema))
-    return found.select(schema.names).cast(schema).sort_by("image_id")
+    def label_here(self, rows: pa.Table, shard: Shard) -> None:
+        """The same without a pool: one process, one thread of control, for a debugger."""
+        config = self.config
+        teacher = TeacherActor(
+            self.saved, self.task, config.cpus_per_actor, config.gpus_per_actor, self.counter
+        )
+        side = self.saved.card.model.image_size_px
+        starts = range(0, rows.num_rows, config.batch_size)
+        parts = [rows.slice(start, config.batch_size) for start in starts]
+        tables = [teacher(fitted_views(part, side).to_table()) for part in parts]
+        shard.folder.mkdir(parents=True, exist_ok=True)
+        schema = store_row(self.task.kind)
+        whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+        pq.write_table(whole, shard.folder / "here.parquet", compression="zstd")
+        shard.publish()
 
 
-def _read_raw(out: Path, status: str) -> pa.Table:
-    partitioning = pads.partitioning(pa.schema([("status", pa.string())]), flavor="hive")
-    # The partition column apart, all files have one schema; a folder without files has none.
-    files = sorted((out / "raw").rglob("*.parquet"))
-    kind = kind_of(pq.read_schema(files[0])) if files else None
-    text = [(name, pa.string()) for name in ("stage", "reason", "status")]
-    schema = pa.schema([*label_row(kind), *pa.schema(text)])
-    raw = pads.dataset(out / "raw", format="parquet", schema=schema, partitioning=partitioning)
-    return raw.to_table(filter=pads.field("status") == status)
+def _require_once(rows: pa.Table, shard: Shard) -> None:
+    """Refuse to publish a shard in which an image stands twice, or not at all."""
+    found, wanted = np.sort(shard.ids()), np.sort(np.asarray(rows["image_id"]))
+    if not np.array_equal(found, wanted):
+        raise UserError(
+            f"{shard.folder}: holds {len(found)} rows for {len(wanted)} images; "
+            "remove this folder and run the same command again"
+        )

@@ -1,0 +1,181 @@
+"""Where raw predictions rest: shards of Parquet, each published whole, all of one teacher.
+
+In: a folder, and the name of what its labels are made by. Out: `Store`, `Shard`: what stands there,
+and what is missing. Next: `teacher.py`.
+
+Layout: `store.json`, from the start; `shard-00000/*.parquet`, STORE_ROWs of labelled images and of
+failures; `shard-00000/shard.json`, from its end, names its files. What it does not name does not
+count, so that a reader never meets a half-written file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ray_st.config import UserError
+from ray_st.data.labels import Labels
+from ray_st.data.rows import FAILURE_ROW, kind_of, label_row
+
+FORMAT = 1
+OK, FAILED = "ok", "failed"
+_CARD, _SHARD = "store.json", "shard.json"
+
+
+def store_row(kind: type[Labels] | None) -> pa.Schema:
+    """STORE_ROW: a LABEL_ROW, whether the image could be labelled, and why not."""
+    text = [(name, pa.string()) for name in ("status", "stage", "reason")]
+    return pa.schema([*label_row(kind), *pa.schema(text)])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One part of a store, labelled in one execution."""
+
+    folder: Path
+
+    @property
+    def facts(self) -> dict[str, Any] | None:
+        """What `publish` wrote; None for a shard that is not whole."""
+        path = self.folder / _SHARD
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    @property
+    def work(self) -> Path:
+        """Where what is needed until the shard is whole lies: beside it, hidden."""
+        return self.folder.with_name(f".{self.folder.name}")
+
+    def files(self) -> list[Path]:
+        """Data files: those that are published, or all that stand there."""
+        facts = self.facts
+        if facts is None:
+            return sorted(self.folder.glob("*.parquet"))
+        return [self.folder / entry["name"] for entry in facts["files"]]
+
+    def ids(self) -> np.ndarray:
+        """Image ids of all rows that stand, in no order, repeats included."""
+        columns = [pq.read_table(file, columns=["image_id"])["image_id"] for file in self.files()]
+        found: np.ndarray = np.concatenate([np.empty(0, np.int64), *map(np.asarray, columns)])
+        return found
+
+    def publish(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Declare that the shard is whole; what was needed for it is removed."""
+        files = self.files()
+        failed = sum(_count_failed(file) for file in files)
+        rows = [pq.read_metadata(file).num_rows for file in files]
+        entries = [
+            {"name": file.name, "rows": count, "bytes": file.stat().st_size}
+            for file, count in zip(files, rows, strict=True)
+        ]
+        whole = {"rows": sum(rows), "failed": failed, **(facts or {}), "files": entries}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / _SHARD, whole)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of shards."""
+
+    folder: Path
+
+    def claim(self, card: Mapping[str, Any]) -> None:
+        """Begin, or go on with, a store of what `card` names; refuses a store of anything else."""
+        card = {"format": FORMAT, **card}
+        path = self.folder / _CARD
+        if path.is_file():
+            differing = [k for k, v in json.loads(path.read_text()).items() if card.get(k) != v]
+            if differing:
+                raise UserError(
+                    f"{self.folder}: holds labels of another kind ({', '.join(differing)} differ); "
+                    "pass another --out, or what these were made by"
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(path, card)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What its labels are made by. Raises `UserError` where there is none."""
+        path = self.folder / _CARD
+        if not path.is_file():
+            raise UserError(f"{self.folder}: holds no labels; pass a folder that `label` left")
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def shard(self, number: int) -> Shard:
+        """One shard, whether it stands or not."""
+        return Shard(self.folder / f"shard-{number:05}")
+
+    def shards(self) -> list[Shard]:
+        """All that are published, in order."""
+        found = sorted(self.folder.glob("shard-*"))
+        return [shard for shard in map(Shard, found) if shard.facts is not None]
+
+    def read(self) -> pa.Table:
+        """LABEL_ROWs of all labelled images, in the order of image ids."""
+        file = next((file for shard in self.shards() for file in shard.files()), None)
+        kind = None if file is None else kind_of(pq.read_schema(file))
+        return self._rows(label_row(kind), OK).sort_by("image_id")
+
+    def failures(self) -> pa.Table:
+        """FAILURE_ROWs of all images that could not be labelled, in the order of image ids."""
+        return self._rows(FAILURE_ROW, FAILED).sort_by("image_id")
+
+    def _rows(self, schema: pa.Schema, status: str) -> pa.Table:
+        parts = [schema.empty_table()]
+        for file in (file for shard in self.shards() for file in shard.files()):
+            table = pq.read_table(file, columns=[*schema.names, "status"])
+            chosen = table.filter(pc.equal(table["status"], status))
+            parts.append(chosen.select(schema.names).cast(schema))
+        return pa.concat_tables(parts).combine_chunks()
+
+
+def missing(expected: Iterable[pa.Table], found: np.ndarray) -> list[int]:
+    """Image ids of some rows that are not among those found."""
+    wanted = [np.asarray(table["image_id"]) for table in expected]
+    lacking = np.setdiff1d(np.concatenate([np.empty(0, np.int64), *wanted]), found)
+    ids: list[int] = lacking.tolist()
+    return ids
+
+
+def failed_rows(rows: pa.Table, stage: str, reason: str, kind: type[Labels]) -> pa.Table:
+    """STORE_ROWs of images that could not be labelled, all for one reason."""
+    count = rows.num_rows
+    blank = pa.table(
+        {
+            "image_id": rows["image_id"],
+            "uri": rows["uri"],
+            "height_px": pa.array([0] * count, pa.int32()),
+            "width_px": pa.array([0] * count, pa.int32()),
+            "origin": pa.array([1] * count, pa.int8()),
+        }
+    )
+    labels: Sequence[Labels] = [kind.unknown()] * count
+    for name, column in zip(kind.FIELDS.names, kind.to_columns(labels), strict=True):
+        blank = blank.append_column(name, column)
+    for name, text in (("status", FAILED), ("stage", stage), ("reason", reason)):
+        blank = blank.append_column(name, pa.array([text] * count, pa.string()))
+    return blank.cast(store_row(kind))
+
+
+def _count_failed(file: Path) -> int:
+    status = pq.read_table(file, columns=["status"])["status"]
+    return int(pc.sum(pc.equal(status, FAILED)).as_py() or 0)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write whole or not at all."""
+    scratch = path.with_name(path.name + ".part")
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(scratch, path)  # noqa: PTH105 - Path.replace hides that this is atomic
