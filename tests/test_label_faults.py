@@ -1,0 +1,155 @@
+"""What dies while a pool is labelled: an image's process, the driver. Nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ray_st.config import UserError
+from ray_st.data.labels import Detections
+from ray_st.data.sources.digits import DigitsConfig, write_world
+from ray_st.data.sources.folder import image_rows, list_images
+from ray_st.labeling.pool import LabelConfig, label, read_raw
+from ray_st.labeling.store import Store
+from ray_st.models import ModelConfig, build
+from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
+from ray_st.tasks import make_task
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[1]
+MODEL = ModelConfig(
+    backbone="test_resnet", image_size_px=64, levels=(3, 4), channels=16, head_convs=1
+)
+CLASSES = ("0", "1", "2")
+TASK = make_task("detection", MODEL, len(CLASSES))
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = tmp_path_factory.mktemp("world")
+    config = DigitsConfig(
+        labeled_scenes=1, val_scenes=1, pool_scenes=40, labeled_digits=30, scene_px=64,
+        digits_per_scene=(1, 3), digit_px=(18, 28), classes=(0, 1, 2),
+    )  # fmt: skip
+    write_world(world, config, Detections)
+    return world / "images" / "pool"
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh detector: what it sees in an image does not matter, only that it is the same."""
+    folder = tmp_path_factory.mktemp("teacher")
+    torch.manual_seed(0)
+    model = build(MODEL, "detection", len(CLASSES))
+    nn.init.zeros_(model.classes.predict.bias)  # type: ignore[union-attr, arg-type]
+    card = ModelCard(task="detection", classes=CLASSES, model=MODEL, preprocessing={})
+    save_model(folder, model, card)
+    return folder
+
+
+class Deadly(nn.Module):
+    """A model whose process dies on a white image, as a decoder does on a crafted file."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> object:
+        if (pixels.flatten(1).float().mean(dim=1) > 250).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.model(pixels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlySaved(SavedModel):
+    def load(self, device: torch.device | str = "cpu") -> nn.Module:
+        return Deadly(super().load(device))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_image_that_kills_its_process_is_found_and_recorded(
+    pool: Path, teacher: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64), (255, 255, 255)).save(tmp_path / "white.png")
+    uris = [str(path) for path in sorted(pool.glob("*.jpg"))[:11]]
+    uris.insert(5, str(tmp_path / "white.png"))
+    images = image_rows(range(12), uris)
+    saved = read_model(teacher, "teacher")
+    deadly = DeadlySaved(weights=saved.weights, card=saved.card)
+    config = LabelConfig(actors=(1, 1), block_images=4, batch_size=2, file_images=4)
+    label(images, deadly, TASK, tmp_path / "out", config, None)
+    assert read_raw(tmp_path / "out")["image_id"].to_pylist() == [0, 1, 2, 3, 4, *range(6, 12)]
+    failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert [(row["image_id"], row["uri"], row["stage"]) for row in failures] == [
+        (5, uris[5], "process")
+    ]
+    label(images, saved, TASK, tmp_path / "here", LabelConfig(actors=(0, 0)), None)
+    left, right = read_raw(tmp_path / "out"), read_raw(tmp_path / "here")
+    right = right.filter(pa.array([i != 5 for i in range(12)]))
+    for name in ("boxes_xyxy", "scores"):
+        one, other = (t[name].combine_chunks().flatten().to_numpy() for t in (left, right))
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_labels_of_another_teacher_are_not_mixed_in(pool: Path, teacher: Path, tmp_path: Path):
+    saved = read_model(teacher, "teacher")
+    images = list_images(str(pool)).slice(0, 4)
+    here = LabelConfig(actors=(0, 0))
+    label(images, saved, TASK, tmp_path, here, None)
+    other = SavedModel(weights=saved.weights + b" ", card=saved.card)
+    with pytest.raises(UserError, match=r"another kind \(teacher_sha256 differ\)"):
+        label(images, other, TASK, tmp_path, here, None)
+
+
+def test_a_killed_driver_goes_on_behind_what_is_written(
+    pool: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "ray_st", "label", f"--images={pool}", f"--teacher={teacher}",
+        f"--out={out}", "--address=local", "--label.block-images=4", "--label.batch-size=4",
+        "--label.file-images=4", "--label.actors", "1", "1",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    shard = Store(out / "raw").shard(0)
+    try:
+        while len(shard.files()) < 3:
+            assert driver.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    assert shard.facts is None, "it was done before it was killed: the pool is too small"
+    standing = {file: file.stat().st_mtime_ns for file in shard.files()}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kept = [
+        file for file, at in standing.items() if file.exists() and file.stat().st_mtime_ns == at
+    ]
+    assert len(kept) >= 2  # at most the file that was being written is made again
+    rows = read_raw(out)
+    assert rows["image_id"].to_pylist() == list(range(40))
+    label(
+        list_images(str(pool)), read_model(teacher, "teacher"), TASK, tmp_path / "here",
+        LabelConfig(actors=(0, 0)), None,
+    )  # fmt: skip
+    undisturbed = read_raw(tmp_path / "here")
+    assert rows["uri"].equals(undisturbed["uri"])
+    for name in ("boxes_xyxy", "scores"):
+        one, other = (t[name].combine_chunks().flatten().to_numpy() for t in (rows, undisturbed))
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
