@@ -1,4 +1,4 @@
-"""What dies while a pool is labelled: an image's process, the driver. Nothing is lost or doubled."""
+"""What dies while a pool is labelled, an image's process or the driver: nothing is lost."""
 
 from __future__ import annotations
 

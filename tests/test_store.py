@@ -35,12 +35,12 @@ def labelled(ids, kind=Detections):
     )
     for name, text in (("status", OK), ("stage", None), ("reason", None)):
         rows = rows.append_column(name, pa.array([text] * len(ids), pa.string()))
-    return rows.cast(store_row(kind))
+    return rows.cast(store_row(kind, "abc"))
 
 
 def failed(ids, kind=Detections):
     rows = image_rows(ids, [f"/{i}.jpg" for i in ids])
-    return failed_rows(rows, "decode", "cut off", kind)
+    return failed_rows(rows, "decode", "cut off", store_row(kind, "abc"))
 
 
 def put(shard, name, *tables):

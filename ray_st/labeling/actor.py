@@ -14,7 +14,7 @@ import torch
 
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.views import Views
-from ray_st.labeling.store import FAILED, OK
+from ray_st.labeling.store import FAILED, OK, store_row
 from ray_st.labeling.teacher import Teacher
 from ray_st.progress import Counter
 from ray_st.tasks.task import Task
@@ -32,6 +32,7 @@ class TeacherActor:
         device = "cuda" if gpus > 0 else "cpu"
         self._teacher = Teacher(saved.load(device), task, device)
         self._counter = counter
+        self._schema = store_row(self._teacher.kind, saved.digest)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Label a table of views; a view that is none becomes a failed row."""
@@ -45,7 +46,7 @@ class TeacherActor:
         if self._counter is not None:
             self._counter.add(len(labels))
         rows = views.rows(labels, origin=Origin.PSEUDO, kind=self._teacher.kind)
-        return _with_status(rows, views)
+        return _with_status(rows, views).cast(self._schema)
 
 
 def _with_status(rows: pa.Table, views: Views) -> pa.Table:

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 SHARD_IMAGES = 1_000_000  # what one execution labels; its ids are all that resuming holds
 _VIEWS_AT_ONCE = 64  # decoded in one piece
 _MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
+_FORM: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 _RETRIES = 2  # of a task whose process died, before its block is left for the search
 
 
@@ -120,6 +122,10 @@ class Labeler:
     config: LabelConfig
     counter: Counter | None
 
+    @property
+    def _schema(self) -> pa.Schema:
+        return store_row(self.task.kind, self.saved.digest)
+
     def count(self, done: int) -> None:
         """Say that so many images were labelled before."""
         if self.counter is not None:
@@ -157,7 +163,7 @@ class Labeler:
             self._labeled(images, config).write_parquet(
                 str(shard.folder.absolute()),
                 min_rows_per_file=config.file_images,
-                compression="zstd",
+                **_FORM,
             )
         return standing
 
@@ -203,8 +209,8 @@ class Labeler:
         if lost:
             killers = rows.filter(pc.is_in(rows["image_id"], pa.array(lost, pa.int64())))
             reason = "the process that read or labelled it died"
-            failed = failed_rows(killers, "process", reason, self.task.kind)
-            pq.write_table(failed, shard.folder / "killers.parquet")
+            failed = failed_rows(killers, "process", reason, self._schema)
+            pq.write_table(failed, shard.folder / "killers.parquet", **_FORM)
 
     def label_here(self, rows: pa.Table, shard: Shard) -> None:
         """The same without a pool: one process, one thread of control, for a debugger."""
@@ -217,9 +223,8 @@ class Labeler:
         parts = [rows.slice(start, config.batch_size) for start in starts]
         tables = [teacher(fitted_views(part, side).to_table()) for part in parts]
         shard.folder.mkdir(parents=True, exist_ok=True)
-        schema = store_row(self.task.kind)
-        whole = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
-        pq.write_table(whole, shard.folder / "here.parquet", compression="zstd")
+        whole = pa.concat_tables([self._schema.empty_table(), *tables])
+        pq.write_table(whole, shard.folder / "here.parquet", **_FORM)
         shard.publish()
 
 

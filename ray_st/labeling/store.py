@@ -32,10 +32,17 @@ OK, FAILED = "ok", "failed"
 _CARD, _SHARD = "store.json", "shard.json"
 
 
-def store_row(kind: type[Labels] | None) -> pa.Schema:
-    """STORE_ROW: a LABEL_ROW, whether the image could be labelled, and why not."""
+def store_row(kind: type[Labels] | None, teacher_sha256: str | None = None) -> pa.Schema:
+    """STORE_ROW: a LABEL_ROW, whether the image could be labelled, and why not.
+
+    The teacher's hash stands in the metadata of every file.
+    """
     text = [(name, pa.string()) for name in ("status", "stage", "reason")]
-    return pa.schema([*label_row(kind), *pa.schema(text)])
+    schema = label_row(kind)
+    metadata = dict(schema.metadata or {})
+    if teacher_sha256 is not None:
+        metadata[b"ray_st.teacher_sha256"] = teacher_sha256.encode()
+    return pa.schema([*schema, *pa.schema(text)], metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -117,10 +124,13 @@ class Store:
         """One shard, whether it stands or not."""
         return Shard(self.folder / f"shard-{number:05}")
 
+    def folders(self) -> list[Path]:
+        """Folders of all shards, begun or whole, in order."""
+        return sorted(self.folder.glob("shard-*"))
+
     def shards(self) -> list[Shard]:
         """All that are published, in order."""
-        found = sorted(self.folder.glob("shard-*"))
-        return [shard for shard in map(Shard, found) if shard.facts is not None]
+        return [shard for shard in map(Shard, self.folders()) if shard.facts is not None]
 
     def read(self) -> pa.Table:
         """LABEL_ROWs of all labelled images, in the order of image ids."""
@@ -149,8 +159,8 @@ def missing(expected: Iterable[pa.Table], found: np.ndarray) -> list[int]:
     return ids
 
 
-def failed_rows(rows: pa.Table, stage: str, reason: str, kind: type[Labels]) -> pa.Table:
-    """STORE_ROWs of images that could not be labelled, all for one reason."""
+def failed_rows(rows: pa.Table, stage: str, reason: str, schema: pa.Schema) -> pa.Table:
+    """STORE_ROWs (`schema`) of images that could not be labelled, all for one reason."""
     count = rows.num_rows
     blank = pa.table(
         {
@@ -161,12 +171,14 @@ def failed_rows(rows: pa.Table, stage: str, reason: str, kind: type[Labels]) -> 
             "origin": pa.array([1] * count, pa.int8()),
         }
     )
+    kind = kind_of(schema)
+    assert kind is not None, f"rows without labels: {schema.names}"
     labels: Sequence[Labels] = [kind.unknown()] * count
     for name, column in zip(kind.FIELDS.names, kind.to_columns(labels), strict=True):
         blank = blank.append_column(name, column)
     for name, text in (("status", FAILED), ("stage", stage), ("reason", reason)):
         blank = blank.append_column(name, pa.array([text] * count, pa.string()))
-    return blank.cast(store_row(kind))
+    return blank.cast(schema)
 
 
 def _count_failed(file: Path) -> int:
