@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +16,7 @@ from ray_st.selftraining.folder import (
     check,
     claim,
     finished,
+    held,
     write_summary,
     write_text,
 )
@@ -125,3 +130,32 @@ def test_text_is_written_whole_over_what_was_there(tmp_path):
         write_text(tmp_path / "a.txt", text)
         assert (tmp_path / "a.txt").read_text() == text
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+HOLDER = """
+import pathlib, sys, time
+from ray_st.selftraining.folder import held
+with held(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_and_a_dead_one_lets_go(tmp_path):
+    claim(tmp_path, "a: 1\n")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(UserError, match=r"^out: another ray-st works in ") as caught,
+        held(tmp_path),
+    ):
+        pass
+    assert "wait until it ends" in str(caught.value)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with held(tmp_path):
+        pass
+    check(tmp_path, "a: 2\n")  # a lock alone is nothing to protect

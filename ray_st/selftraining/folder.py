@@ -6,9 +6,11 @@ summary.json from the end. Next: `materials.py`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ray_st.models.saved import CARD
 from ray_st.training.checkpoints import finite
 
 RECIPE, SUMMARY, SCENES = "recipe.yaml", "summary.json", "data"
+_LOCK = ".lock"
 
 
 def check(out: Path, recipe: str) -> None:
@@ -29,7 +32,12 @@ def check(out: Path, recipe: str) -> None:
     # A recipe alone, with the demo's scenes perhaps, is a run that never began (no room in the
     # cluster, say): nothing to protect.
     names = {path.name for path in out.iterdir()} if standing == out else set()
-    if names <= {RECIPE, _scratch(out / RECIPE).name, *([SCENES] if RECIPE in names else [])}:
+    if names <= {
+        RECIPE,
+        _LOCK,
+        _scratch(out / RECIPE).name,
+        *([SCENES] if RECIPE in names else []),
+    }:
         return
     if RECIPE not in names:
         raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
@@ -50,6 +58,19 @@ def claim(out: Path, recipe: str) -> None:
         raise UserError(
             f"out: {out} cannot be written ({error.strerror}); pass --out with another folder"
         ) from error
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keep every other process out of a folder; its holder's death sets it free."""
+    with (out / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"out: another ray-st works in {out}; wait until it ends, or pass another --out"
+            ) from error
+        yield
 
 
 def finished(out: Path) -> dict[str, Any] | None:

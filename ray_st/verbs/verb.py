@@ -122,5 +122,5 @@ def complete(
         console.out(f"{'warning':<11}{warning}", highlight=False)
     if start is not None:
         console.out(f"{'start':<11}{start.loaded}", highlight=False)
-    with connected(config.address):
+    with folder.held(out), connected(config.address):
         return work(out)
