@@ -93,8 +93,8 @@ def label(
         }
     )
     labeler = Labeler(saved=saved, task=task, config=config, counter=counter)
-    for number, first in enumerate(range(0, images.num_rows, SHARD_IMAGES)):
-        shard, rows = store.shard(number), images.slice(first, SHARD_IMAGES)
+    for number, (rows,) in expected_rows(images).items():
+        shard = store.shard(number)
         if shard.facts is not None:
             labeler.count(rows.num_rows)
         elif config.actors[1] == 0:
@@ -102,6 +102,12 @@ def label(
         else:
             labeler.label_shard(rows, shard)
     pq.write_table(store.failures(), out / "failures.parquet")
+
+
+def expected_rows(images: pa.Table) -> dict[int, tuple[pa.Table]]:
+    """IMAGE_ROWs of each shard of a store."""
+    starts = range(0, images.num_rows, SHARD_IMAGES)
+    return {number: (images.slice(first, SHARD_IMAGES),) for number, first in enumerate(starts)}
 
 
 def read_raw(out: Path) -> pa.Table:
