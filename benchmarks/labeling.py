@@ -20,6 +20,7 @@ from world import MODEL, random_model, scenes
 from ray_st.cluster.session import connected
 from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.views import fitted_views
+from ray_st.labeling.images import Images
 from ray_st.labeling.pool import LabelConfig, label
 from ray_st.labeling.teacher import Teacher
 from ray_st.models.saved import SavedModel
@@ -40,7 +41,7 @@ def pool_run(images: pa.Table, saved: SavedModel, task: Task, count: int) -> tup
     with tempfile.TemporaryDirectory() as folder:
         config = LabelConfig(actors=(1, 1), batch_size=BATCH, block_images=128, readers=1)
         wall, cpu = time.monotonic(), busy_s()
-        label(repeated(images, count), saved, task, Path(folder), config, None)
+        label(Images.of_rows(repeated(images, count)), saved, task, Path(folder), config, None)
         return time.monotonic() - wall, busy_s() - cpu
 
 

@@ -23,6 +23,7 @@ from ray_st.data.rows import pack
 from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.data.sources.folder import image_rows
+from ray_st.labeling.images import Images
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
@@ -328,7 +329,7 @@ def test_every_image_ends_as_labels_or_as_a_failure(
     broken, missing = tmp_path / "broken.jpg", tmp_path / "missing.jpg"
     broken.write_bytes(Path(names[0]).read_bytes()[:200])
     uris = [*names, str(broken), str(missing)]
-    images = image_rows(list(range(100, 100 + len(uris))), uris)
+    images = Images.of_rows(image_rows(list(range(100, 100 + len(uris))), uris))
     config = LabelConfig(actors=(2, 2), block_images=4, batch_size=3)
     label(images, saved, LEARNING.make_task(3), tmp_path / "pool", config, None)
     rows = read_raw(tmp_path / "pool")
@@ -348,7 +349,7 @@ def test_every_image_ends_as_labels_or_as_a_failure(
 
 
 def test_a_pool_of_nothing_but_failures(undisturbed: Path, tmp_path: Path) -> None:
-    images = image_rows([7], [str(tmp_path / "missing.jpg")])
+    images = Images.of_rows(image_rows([7], [str(tmp_path / "missing.jpg")]))
     label(
         images,
         read_model(undisturbed, "teacher"),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,10 +19,13 @@ from torch import Tensor, nn
 
 from ray_st.config import UserError
 from ray_st.data.labels import Detections
+from ray_st.data.manifest.indexing import index_images
 from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.data.sources.folder import image_rows, list_images
+from ray_st.labeling.images import Images, open_pool
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.labeling.store import Store
+from ray_st.labeling.verify import findings
 from ray_st.models import ModelConfig, build
 from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
 from ray_st.tasks import make_task
@@ -87,7 +89,7 @@ def test_an_image_that_kills_its_process_is_found_and_recorded(
     Image.new("RGB", (64, 64), (255, 255, 255)).save(tmp_path / "white.png")
     uris = [str(path) for path in sorted(pool.glob("*.jpg"))[:11]]
     uris.insert(5, str(tmp_path / "white.png"))
-    images = image_rows(range(12), uris)
+    images = Images.of_rows(image_rows(range(12), uris))
     saved = read_model(teacher, "teacher")
     deadly = DeadlySaved(weights=saved.weights, card=saved.card)
     config = LabelConfig(actors=(1, 1), block_images=4, batch_size=2, file_images=4)
@@ -97,17 +99,14 @@ def test_an_image_that_kills_its_process_is_found_and_recorded(
     assert [(row["image_id"], row["uri"], row["stage"]) for row in failures] == [
         (5, uris[5], "process")
     ]
-    label(images, saved, TASK, tmp_path / "here", LabelConfig(actors=(0, 0)), None)
-    left, right = read_raw(tmp_path / "out"), read_raw(tmp_path / "here")
-    right = right.filter(pa.array([i != 5 for i in range(12)]))
-    for name in ("boxes_xyxy", "scores"):
-        one, other = (t[name].combine_chunks().flatten().to_numpy() for t in (left, right))
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    living = Images.of_rows(image_rows([*range(5), *range(6, 12)], [*uris[:5], *uris[6:]]))
+    label(living, saved, TASK, tmp_path / "here", LabelConfig(actors=(0, 0)), None)
+    require_same_labels(tmp_path / "out", tmp_path / "here")
 
 
 def test_labels_of_another_teacher_are_not_mixed_in(pool: Path, teacher: Path, tmp_path: Path):
     saved = read_model(teacher, "teacher")
-    images = list_images(str(pool)).slice(0, 4)
+    images = Images.of_rows(list_images(str(pool)).slice(0, 4))
     here = LabelConfig(actors=(0, 0))
     label(images, saved, TASK, tmp_path, here, None)
     other = SavedModel(weights=saved.weights + b" ", card=saved.card)
@@ -118,15 +117,20 @@ def test_labels_of_another_teacher_are_not_mixed_in(pool: Path, teacher: Path, t
 def test_a_killed_driver_goes_on_behind_what_is_written(
     pool: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
+    out, index = tmp_path / "out", str(tmp_path / "index")
+    index_images(
+        str(pool), index, column=None, shard_rows=28, file_rows=20, threads=2, dry_run=False,
+        seen=lambda _: None,
+    )  # fmt: skip
     command = [
-        sys.executable, "-m", "ray_st", "label", f"--images={pool}", f"--teacher={teacher}",
+        sys.executable, "-m", "ray_st", "label", f"--images={index}", f"--teacher={teacher}",
         f"--out={out}", "--address=local", "--label.block-images=4", "--label.batch-size=4",
         "--label.file-images=4", "--label.actors", "1", "1",
     ]  # fmt: skip
     with (tmp_path / "log").open("w") as log:
         driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-    shard = Store(out / "raw").shard(0)
+    store = Store(out / "raw")
+    shard = store.shard(0)
     try:
         while len(shard.files()) < 3:
             assert driver.poll() is None, (tmp_path / "log").read_text()
@@ -138,18 +142,27 @@ def test_a_killed_driver_goes_on_behind_what_is_written(
     standing = {file: file.stat().st_mtime_ns for file in shard.files()}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    kept = [
-        file for file, at in standing.items() if file.exists() and file.stat().st_mtime_ns == at
-    ]
+    kept = [f for f, at in standing.items() if f.exists() and f.stat().st_mtime_ns == at]
     assert len(kept) >= 2  # at most the file that was being written is made again
-    rows = read_raw(out)
-    assert rows["image_id"].to_pylist() == list(range(40))
-    label(
-        list_images(str(pool)), read_model(teacher, "teacher"), TASK, tmp_path / "here",
-        LabelConfig(actors=(0, 0)), None,
-    )  # fmt: skip
-    undisturbed = read_raw(tmp_path / "here")
-    assert rows["uri"].equals(undisturbed["uri"])
+    images = open_pool(index)
+    assert findings(store, {part.number: part.rows() for part in images.shards}) == []
+    saved = read_model(teacher, "teacher")
+    label(images, saved, TASK, tmp_path / "here", LabelConfig(actors=(0, 0)), None)
+    require_same_labels(out, tmp_path / "here")
+    verify = [sys.executable, "-m", "ray_st", "verify", str(out), f"--images={index}"]
+    told = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("verify     40 images, each once: 40 labelled, 0 failures, in 2")
+    store.shard(1).files()[0].unlink()
+    told = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert "shard 1: 12 images are missing" in told.stderr
+
+
+def require_same_labels(one: Path, other: Path) -> None:
+    left, right = read_raw(one), read_raw(other)
+    assert left["image_id"].equals(right["image_id"])
+    assert left["uri"].equals(right["uri"])
     for name in ("boxes_xyxy", "scores"):
-        one, other = (t[name].combine_chunks().flatten().to_numpy() for t in (rows, undisturbed))
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+        pair = (table[name].combine_chunks().flatten().to_numpy() for table in (left, right))
+        np.testing.assert_allclose(*pair, rtol=1e-3, atol=1e-3)

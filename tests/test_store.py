@@ -11,7 +11,7 @@ from ray_st.config import UserError
 from ray_st.data.labels import ClassLabel, Detections, Origin, SegmentationMap
 from ray_st.data.rows import FAILURE_ROW, label_row, pack, unpack
 from ray_st.data.sources.folder import image_rows
-from ray_st.labeling.store import OK, Store, failed_rows, missing, store_row
+from ray_st.labeling.store import OK, Store, failed_rows, store_row
 
 pytestmark = pytest.mark.pure
 
@@ -87,7 +87,7 @@ def test_what_is_not_published_does_not_count(tmp_path):
         "rows": 2,
         "failed": 0,
         "seconds": 2,
-        "files": [{"name": "a.parquet", "rows": 2, "bytes": size}],
+        "files": [{"name": "a.parquet", "rows": 2, "failed": 0, "bytes": size}],
     }
     assert not shard.work.exists()
 
@@ -124,10 +124,3 @@ def test_a_store_is_of_one_teacher(tmp_path):
         store.claim({**CARD, "teacher_sha256": "def", "classes": ["a"]})
     assert "another kind (teacher_sha256, classes differ)" in str(caught.value)
     assert json.loads((tmp_path / "raw" / "store.json").read_text()) == {"format": 1, **CARD}
-
-
-def test_what_is_missing():
-    rows = [image_rows([3, 1], ["a", "b"]), image_rows([2**40, 9], ["c", "d"])]
-    assert missing(rows, np.array([1, 1, 5])) == [3, 9, 2**40]
-    assert missing(rows, np.array([9, 3, 1, 2**40])) == []
-    assert missing([], np.array([1])) == []

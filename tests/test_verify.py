@@ -125,7 +125,7 @@ def test_rows_that_are_not_of_this_store(store):
     narrow = labelled([0, 1]).drop_columns(["reason"])
     again(store, 0, labelled([0]))
     write(store, 0, labelled([0]), narrow)
-    entry = {"name": "1.parquet", "rows": 2}
+    entry = {"name": "1.parquet", "rows": 2, "failed": 0}
     card = store.shard(0).folder / "shard.json"
     facts = json.loads(card.read_text())
     size = (store.shard(0).folder / "1.parquet").stat().st_size

@@ -11,7 +11,7 @@ running what is missing one image at a time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,17 @@ import ray.data
 from ray.data.checkpoint import CheckpointConfig
 
 from ray_st.config import UserError, require
+from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.views import fitted_views
 from ray_st.labeling.actor import TeacherActor
-from ray_st.labeling.store import Shard, Store, failed_rows, missing, store_row
+from ray_st.labeling.images import Images, ImageShard
+from ray_st.labeling.store import Shard, Store, failed_rows, store_row
 from ray_st.models.saved import SavedModel
 from ray_st.progress import Counter
 from ray_st.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-SHARD_IMAGES = 1_000_000  # what one execution labels; its ids are all that resuming holds
 _VIEWS_AT_ONCE = 64  # decoded in one piece
 _MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
 _FORM: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -71,7 +72,7 @@ class LabelConfig:
 
 
 def label(
-    images: pa.Table,
+    images: Images,
     saved: SavedModel,
     task: Task,
     out: Path,
@@ -93,21 +94,15 @@ def label(
         }
     )
     labeler = Labeler(saved=saved, task=task, config=config, counter=counter)
-    for number, (rows,) in expected_rows(images).items():
-        shard = store.shard(number)
+    for part in images.shards:
+        shard = store.shard(part.number)
         if shard.facts is not None:
-            labeler.count(rows.num_rows)
+            labeler.count(part.num_rows)
         elif config.actors[1] == 0:
-            labeler.label_here(rows, shard)
+            labeler.label_here(part, shard)
         else:
-            labeler.label_shard(rows, shard)
+            labeler.label_shard(part, shard)
     pq.write_table(store.failures(), out / "failures.parquet")
-
-
-def expected_rows(images: pa.Table) -> dict[int, tuple[pa.Table]]:
-    """IMAGE_ROWs of each shard of a store."""
-    starts = range(0, images.num_rows, SHARD_IMAGES)
-    return {number: (images.slice(first, SHARD_IMAGES),) for number, first in enumerate(starts)}
 
 
 def read_raw(out: Path) -> pa.Table:
@@ -137,25 +132,25 @@ class Labeler:
         if self.counter is not None:
             self.counter.add(done)
 
-    def label_shard(self, rows: pa.Table, shard: Shard) -> None:
+    def label_shard(self, part: ImageShard, shard: Shard) -> None:
         """Label what is not labelled yet, look for what got lost, and publish."""
         shard.work.mkdir(parents=True, exist_ok=True)
-        source = shard.work / "images.parquet"
-        pq.write_table(rows, source)
-        begun = len(self._execute(source, shard, self.config))
-        self.count(begun)
-        lost = missing([rows], shard.ids())
-        if lost:
+        files = part.files or (str((shard.work / "images.parquet").absolute()),)
+        if not part.files:
+            pq.write_table(pa.concat_tables(part.rows()), files[0])
+        self.count(len(shard.ids()))
+        self._execute(files, shard, self.config)
+        lost = np.setdiff1d(part.ids(), shard.ids())
+        if len(lost):
             logger.warning("%d images died with their process; each is tried alone", len(lost))
             alone = replace(self.config, block_images=1, batch_size=1, file_images=1)
-            self._execute(source, shard, alone)
-            self._record_killers(rows, shard)
-        _require_once(rows, shard)
+            self._execute(files, shard, alone)
+            self._record_killers(part, shard)
+        _require_once(part, shard)
         shard.publish()
 
-    def _execute(self, source: Path, shard: Shard, config: LabelConfig) -> np.ndarray:
-        """Run Ray Data over the rows of `source`; returns the ids that stood already."""
-        standing = shard.ids()
+    def _execute(self, files: Sequence[str], shard: Shard, config: LabelConfig) -> None:
+        """Run Ray Data over the images of some files that stand in none of the shard's."""
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = False
         context.max_errored_blocks = _MOST_LOST_BLOCKS
@@ -165,13 +160,14 @@ class Labeler:
             delete_checkpoint_on_success=False,
         )
         with ray.data.DataContext.current(context):
-            images = ray.data.read_parquet(str(source.absolute()))
+            # No path is parsed for partitions: `a=b` is a name like any other.
+            images = ray.data.read_parquet(list(files), partitioning=None)
+            images = images.select_columns(IMAGE_ROW.names)
             self._labeled(images, config).write_parquet(
                 str(shard.folder.absolute()),
                 min_rows_per_file=config.file_images,
                 **_FORM,
             )
-        return standing
 
     def _labeled(self, images: ray.data.Dataset, config: LabelConfig) -> ray.data.Dataset:
         """Images to STORE_ROWs, lazily."""
@@ -209,34 +205,38 @@ class Labeler:
             )
         )
 
-    def _record_killers(self, rows: pa.Table, shard: Shard) -> None:
+    def _record_killers(self, part: ImageShard, shard: Shard) -> None:
         """Write a failure for each image that even alone did not come back."""
-        lost = missing([rows], shard.ids())
-        if lost:
-            killers = rows.filter(pc.is_in(rows["image_id"], pa.array(lost, pa.int64())))
+        lost = np.setdiff1d(part.ids(), shard.ids())
+        if len(lost):
+            wanted = pa.array(lost, pa.int64())
+            killers = pa.concat_tables(
+                rows.filter(pc.is_in(rows["image_id"], wanted)) for rows in part.rows()
+            )
             reason = "the process that read or labelled it died"
             failed = failed_rows(killers, "process", reason, self._schema)
             pq.write_table(failed, shard.folder / "killers.parquet", **_FORM)
 
-    def label_here(self, rows: pa.Table, shard: Shard) -> None:
+    def label_here(self, part: ImageShard, shard: Shard) -> None:
         """The same without a pool: one process, one thread of control, for a debugger."""
         config = self.config
         teacher = TeacherActor(
             self.saved, self.task, config.cpus_per_actor, config.gpus_per_actor, self.counter
         )
         side = self.saved.card.model.image_size_px
+        rows = pa.concat_tables(part.rows())
         starts = range(0, rows.num_rows, config.batch_size)
-        parts = [rows.slice(start, config.batch_size) for start in starts]
-        tables = [teacher(fitted_views(part, side).to_table()) for part in parts]
+        some = (rows.slice(start, config.batch_size) for start in starts)
+        tables = [teacher(fitted_views(each, side).to_table()) for each in some]
         shard.folder.mkdir(parents=True, exist_ok=True)
         whole = pa.concat_tables([self._schema.empty_table(), *tables])
         pq.write_table(whole, shard.folder / "here.parquet", **_FORM)
         shard.publish()
 
 
-def _require_once(rows: pa.Table, shard: Shard) -> None:
+def _require_once(part: ImageShard, shard: Shard) -> None:
     """Refuse to publish a shard in which an image stands twice, or not at all."""
-    found, wanted = np.sort(shard.ids()), np.sort(np.asarray(rows["image_id"]))
+    found, wanted = np.sort(shard.ids()), np.sort(part.ids())
     if not np.array_equal(found, wanted):
         raise UserError(
             f"{shard.folder}: holds {len(found)} rows for {len(wanted)} images; "

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,9 @@ class Shard:
 
     def publish(self, facts: Mapping[str, Any] | None = None) -> None:
         """Declare that the shard is whole; what was needed for it is removed."""
-        files = self.files()
-        failed = sum(_count_failed(file) for file in files)
-        rows = [pq.read_metadata(file).num_rows for file in files]
-        entries = [
-            {"name": file.name, "rows": count, "bytes": file.stat().st_size}
-            for file, count in zip(files, rows, strict=True)
-        ]
-        whole = {"rows": sum(rows), "failed": failed, **(facts or {}), "files": entries}
+        entries = [_entry(file) for file in self.files()]
+        totals = {name: sum(entry[name] for entry in entries) for name in ("rows", "failed")}
+        whole = {**totals, **(facts or {}), "files": entries}
         self.folder.mkdir(parents=True, exist_ok=True)
         _write(self.folder / _SHARD, whole)
         shutil.rmtree(self.work, ignore_errors=True)
@@ -142,21 +137,20 @@ class Store:
         """FAILURE_ROWs of all images that could not be labelled, in the order of image ids."""
         return self._rows(FAILURE_ROW, FAILED).sort_by("image_id")
 
+    def _files_with(self, status: str) -> Iterator[Path]:
+        """Files that hold a row of this status: of most, failures need not be looked for."""
+        for shard in self.shards():
+            for entry in (shard.facts or {})["files"]:
+                if entry["failed"] if status == FAILED else entry["rows"] > entry["failed"]:
+                    yield shard.folder / entry["name"]
+
     def _rows(self, schema: pa.Schema, status: str) -> pa.Table:
         parts = [schema.empty_table()]
-        for file in (file for shard in self.shards() for file in shard.files()):
+        for file in self._files_with(status):
             table = pq.read_table(file, columns=[*schema.names, "status"])
             chosen = table.filter(pc.equal(table["status"], status))
             parts.append(chosen.select(schema.names).cast(schema))
         return pa.concat_tables(parts).combine_chunks()
-
-
-def missing(expected: Iterable[pa.Table], found: np.ndarray) -> list[int]:
-    """Image ids of some rows that are not among those found."""
-    wanted = [np.asarray(table["image_id"]) for table in expected]
-    lacking = np.setdiff1d(np.concatenate([np.empty(0, np.int64), *wanted]), found)
-    ids: list[int] = lacking.tolist()
-    return ids
 
 
 def failed_rows(rows: pa.Table, stage: str, reason: str, schema: pa.Schema) -> pa.Table:
@@ -181,9 +175,12 @@ def failed_rows(rows: pa.Table, stage: str, reason: str, schema: pa.Schema) -> p
     return blank.cast(schema)
 
 
-def _count_failed(file: Path) -> int:
+def _entry(file: Path) -> dict[str, Any]:
     status = pq.read_table(file, columns=["status"])["status"]
-    return int(pc.sum(pc.equal(status, FAILED)).as_py() or 0)
+    failed = int(pc.sum(pc.equal(status, FAILED)).as_py() or 0)
+    return {
+        "name": file.name, "rows": len(status), "failed": failed, "bytes": file.stat().st_size
+    }  # fmt: skip
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits, trial_needs
 from ray_st.config import require
+from ray_st.labeling.images import Images
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.pool import LabelConfig
 from ray_st.models.initialise import Start
@@ -101,7 +102,7 @@ class Loop:
         task = self.learning.make_task(len(teacher.card.classes))
         with shown({"label": pool.num_rows}, self.console) as counters:
             summary, accepted = label_stage(
-                pool, teacher, task, out, self.label, self.policy, counters["label"]
+                Images.of_rows(pool), teacher, task, out, self.label, self.policy, counters["label"]
             )
         require_labels(accepted, out)
         human, truth = self.materials.human, self.materials.pool_truth

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ray_st.config import UserError
 from ray_st.data.rows import kind_of
 from ray_st.data.sources import LabeledSet
+from ray_st.labeling.images import Images
 from ray_st.labeling.policy import PolicyConfig, human_fact, pool_facts, pseudo_labels
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models.saved import SavedModel, versions
@@ -73,7 +74,7 @@ def role_of(*, has_pseudo: bool) -> Literal["teacher", "student"]:
 
 
 def label_stage(
-    images: pa.Table,
+    images: Images,
     saved: SavedModel,
     task: Task,
     out: Path,

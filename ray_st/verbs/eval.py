@@ -19,6 +19,7 @@ from ray_st.cluster.session import resources
 from ray_st.config import UserError
 from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.sources import LabeledSet, open_labeled
+from ray_st.labeling.images import Images
 from ray_st.labeling.pool import LabelConfig, label, read_raw
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import shown
@@ -86,7 +87,7 @@ def _measured(
     begun = time.monotonic()
     images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
     with shown({"eval": images.num_rows}, console) as counters:
-        label(images, saved, task, out, config, counters["eval"])
+        label(Images.of_rows(images), saved, task, out, config, counters["eval"])
     predictions = read_raw(out)
     pq.write_table(predictions, out / PREDICTIONS)
     pq.write_table(truth.rows, out / "val.parquet")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ray_st.cluster.placement import labeling_needs, require_fits
 from ray_st.cluster.session import resources
-from ray_st.data.sources import open_images
+from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import read_model
@@ -31,7 +31,8 @@ class LabelVerb(Verb):
     """Label a pool."""
 
     images: str
-    """The pool: a folder (path or URI), or coco:PATH whose labels are ignored."""
+    """The pool: a manifest that `ray-st index` left, for any size; a folder (path or URI), or
+    coco:PATH whose labels are ignored."""
     teacher: str
     """Model folder that `ray-st train` left."""
     out: str = "runs/label"
@@ -50,7 +51,7 @@ def run(config: LabelVerb, console: Console) -> None:
     saved = read_model(config.teacher, "teacher")
     card = saved.card
     task = make_task(card.task, card.model, len(card.classes), config.detect)
-    images = open_images(config.images)
+    images = open_pool(config.images)
 
     def work(out: Path) -> dict[str, Any]:
         require_fits(labeling_needs(config.label), **resources())

@@ -13,8 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from ray_st.data.sources import open_images
-from ray_st.labeling.pool import expected_rows
+from ray_st.labeling.images import open_pool
 from ray_st.labeling.store import Store
 from ray_st.labeling.verify import findings
 
@@ -40,7 +39,7 @@ def run(config: VerifyVerb, console: Console) -> int:
     store = Store(folder / "raw" if (folder / "raw").is_dir() else folder)
     expected: Mapping[int, Iterable[pa.Table]] | None = None
     if config.images is not None:
-        expected = expected_rows(open_images(config.images))
+        expected = {shard.number: shard.rows() for shard in open_pool(config.images).shards}
     wrong = findings(store, expected)
     stderr = Console(stderr=True)
     for each in wrong:
