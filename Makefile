@@ -28,6 +28,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/detector.py
+	$(BIN)/python benchmarks/policy.py
 
 # A stamp stands for "installed under these constraints": a second `make demo` installs nothing.
 $(VENV)/.installed: pyproject.toml constraints.txt

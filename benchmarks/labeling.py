@@ -20,8 +20,9 @@ from world import MODEL, random_model, scenes
 from ray_st.cluster.session import connected
 from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.views import fitted_views
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
-from ray_st.labeling.pool import LabelConfig, label
+from ray_st.labeling.pool import label
 from ray_st.labeling.teacher import Teacher
 from ray_st.models.saved import SavedModel
 from ray_st.tasks import make_task

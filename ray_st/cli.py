@@ -72,9 +72,9 @@ def _run(words: list[str]) -> int:
     flags = _completed(verb, flags)
     config = resolve(verb.CONFIG, flags, recipe_schema=_sections(flags))
     status = verb.run(config, Console())  # None is done, as for most verbs
-    # What starts no Ray leaves no folder of its own.
-    if hasattr(config, "address") and not config.dry_run:
-        print(Path(config.out) / "summary.json")
+    summary = Path(getattr(config, "out", ""), "summary.json")  # some verbs leave none
+    if hasattr(config, "out") and not config.dry_run and summary.is_file():
+        print(summary)
     return status or 0
 
 

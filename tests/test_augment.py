@@ -69,12 +69,14 @@ def test_smaller_is_padded_right_and_below():
     assert labels.boxes_xyxy.tolist() == [[0, 0, 20, 20]]
 
 
-def test_crowds_and_specks_are_dropped():
+def test_specks_are_dropped_and_crowds_stay():
     labels = Detections.of(
         [[0, 0, 30, 30], [5, 5, 5.5, 30], [2, 2, 9, 9]], [0, 1, 2], is_crowd=[True, False, False]
     )
     _, left = view(np.zeros((40, 40, 3), np.uint8), labels, 40, rng(), STILL)
-    assert left.class_ids.tolist() == [2]
+    assert left.class_ids.tolist() == [0, 2]
+    assert left.is_crowd.tolist() == [True, False]
+    assert left.amount() == 1
 
 
 def test_an_image_without_boxes_has_a_view():

@@ -16,8 +16,8 @@ from tiny import MODEL, save_tiny, tiny_task
 from ray_st.cli import main
 from ray_st.config import as_dict
 from ray_st.data.sources import open_images
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import CARD, WEIGHTS, read_model
 from ray_st.selftraining import folder
 from ray_st.selftraining.stages import label_stage
@@ -96,6 +96,7 @@ def command(verb, world):
             "pretrain": ["--images", images, *model_flags()],
             "train": student,
             "label": ["--images", images, "--teacher", teacher],
+            "policy": ["--pseudo", str(world / "pseudo")],
             "eval": ["--model", teacher, "--data", good],
             "sweep": [*student, "--sweep.alphas", "0.5", "2"],
             "report": [str(world / "pseudo")],
@@ -186,6 +187,10 @@ def test_a_wrong_recipe(world, capsys, verb, text, said):
         (["--train", "2"], "--train: is a section; set its fields, such as --train.steps"),
         (["--train.optimizer", "lion"], "train.optimizer: must be one of 'sgd', 'adamw'"),
         (["--train.batch-size", "6", "--train.num-workers", "4"], "train.batch_size: must be a "),
+        (
+            ["--policy.class-thresholds", "dgo 0.6"],
+            "policy.class_thresholds: 'dgo' is no class",
+        ),
         (["--policy.score-threshold", "1.5"], "policy.score_threshold: must be in [0, 1], got 1.5"),
         (["--model.levels", "5", "3"], "model.levels: "),
         (["--config", "nothing"], "--config: no file or recipe 'nothing'; known recipes: "),
@@ -234,10 +239,13 @@ def test_missing_images_and_models(world, capsys):
             "--pseudo",
             "pseudo: nowhere holds no finished labelling; pass the --out folder ",
         ),
-        (
-            "sweep",
-            "--pseudo",
-            "pseudo: nowhere holds no finished labelling; pass the --out folder ",
+        *(
+            (
+                verb,
+                "--pseudo",
+                "pseudo: nowhere holds no finished labelling; pass the --out folder ",
+            )
+            for verb in ("sweep", "policy")
         ),
         ("run", "--data.unlabeled", "check the path"),
         ("report", "--run", "run: nowhere holds no summary.json; pass "),
@@ -500,6 +508,10 @@ FINISHED = {
     "label": {
         "pseudo": {"images": 3, "boxes_per_image": 12.5, "empty_share": 0.0, "failures": 0},
     },
+    "policy": {
+        "pseudo": {"images": 3, "boxes_per_image": 12.5, "empty_share": 0.0, "failures": 0},
+        "thresholds": {"cat": 0.5},
+    },
     "eval": {"model": FIGURES},
     "sweep": {"sweep": [{"alpha": 12.5, "normalised": True, **FIGURES}]},
 }
@@ -516,7 +528,8 @@ def test_what_is_finished_is_printed_without_a_cluster(world, capsys, monkeypatc
     folder.claim(Path("done"), "".join(line for line in printed if not line.startswith("# ")))
     folder.write_summary(Path("done"), {"figures": ["AP", "AP50"], **FINISHED[verb]})
     # Nothing listens there: to look for a cluster would be refused.
-    assert main([*words, "--address", "ray://127.0.0.1:1"]) == 0
+    nowhere = [] if verb == "policy" else ["--address", "ray://127.0.0.1:1"]  # that needs none
+    assert main([*words, *nowhere]) == 0
     printed = capsys.readouterr().out
     assert "12.5" in printed
     assert printed.splitlines()[-1] == "done/summary.json"

@@ -23,8 +23,9 @@ from ray_st.data.rows import pack
 from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.data.sources.folder import image_rows
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
-from ray_st.labeling.pool import LabelConfig, label, read_raw
+from ray_st.labeling.pool import label, read_raw
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.models.saved import read_model

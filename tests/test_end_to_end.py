@@ -127,6 +127,13 @@ def test_label_train_eval_sweep_by_hand(world: Path, tmp_path: Path) -> None:
     done = ray_st("label", "--images", pool, "--teacher", teacher, *flags, f"--out={pseudo}")
     assert done.returncode == 0, done.stderr
     assert pq.read_metadata(f"{pseudo}/labels.parquet").num_rows == 12
+    chosen = str(tmp_path / "chosen")
+    asked = ["--policy.target-precision=0", f"--policy.holdout={teacher}"]
+    done = ray_st("policy", "--pseudo", pseudo, *asked, f"--out={chosen}")
+    assert done.returncode == 0, done.stderr
+    assert pq.read_metadata(f"{chosen}/labels.parquet").num_rows == 12
+    plan = ray_st("train", *data[1:], *here, "--pseudo", chosen, "--dry-run", f"--out={student}")
+    assert "8 human and 12 pseudo-labelled images" in plan.stdout, plan.stderr
     start = ["--init.start=teacher", f"--init.weights={teacher}"]
     done = ray_st("train", *data, *here, "--pseudo", pseudo, *start, f"--out={student}")
     assert done.returncode == 0, done.stderr
@@ -155,6 +162,8 @@ def test_label_train_eval_sweep_by_hand(world: Path, tmp_path: Path) -> None:
 def test_a_submitted_job_runs_the_whole_loop(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "job"
     short = ["--no-loop.human-only", "--sweep.alphas=[]"]
+    # Thresholds from the teacher's own validation: the recipe's number has nothing to say then.
+    short += ["--policy.score-threshold=0.5", "--policy.target-precision=0"]
     # Ray's sockets stand in its folder, and their paths may have 107 characters at most.
     with (
         tempfile.TemporaryDirectory(prefix="ray_head_") as folder,
@@ -172,6 +181,8 @@ def test_a_submitted_job_runs_the_whole_loop(world: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert str(out / "summary.json") in done.stdout
     require_whole_run(out, compared=False)
+    labelling = json.loads((out / "pseudo" / "summary.json").read_text())
+    assert labelling["thresholds"].keys() == {"0", "1"}
 
 
 def test_the_bccd_recipe_names_real_images(shared_data: Path) -> None:

@@ -10,7 +10,7 @@ from ray_st.cluster.placement import (
     training_needs,
 )
 from ray_st.config import UserError
-from ray_st.labeling.pool import LabelConfig
+from ray_st.labeling.config import LabelConfig
 from ray_st.training.schedule import TrainConfig
 
 pytestmark = pytest.mark.pure

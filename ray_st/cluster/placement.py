@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ray_st.config import UserError
-from ray_st.labeling.pool import LabelConfig
+from ray_st.labeling.config import LabelConfig
 from ray_st.training.schedule import TrainConfig
 
 TRIAL_CPUS = 0.1  # a trial's driver only waits

@@ -24,12 +24,15 @@ import ray
 import ray.data
 from ray.data.checkpoint import CheckpointConfig
 
-from ray_st.config import UserError, require
+from ray_st.config import UserError
+from ray_st.data.labels import Labels
 from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.views import fitted_views
 from ray_st.labeling.actor import TeacherActor
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images, ImageShard
-from ray_st.labeling.store import Shard, Store, failed_rows, store_row
+from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
+from ray_st.labeling.store import OK, Shard, Store, failed_rows, store_row
 from ray_st.models.saved import SavedModel
 from ray_st.progress import Counter
 from ray_st.tasks.task import Task
@@ -40,35 +43,6 @@ _VIEWS_AT_ONCE = 64  # decoded in one piece
 _MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
 _FORM: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 _RETRIES = 2  # of a task whose process died, before its block is left for the search
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelConfig:
-    """Settings of labelling."""
-
-    actors: tuple[int, int] = (1, 2)
-    """Least and most teacher actors; 0 0 labels inside the calling process, for a debugger."""
-    cpus_per_actor: float = 1.0
-    """Cores that a teacher actor reserves and computes with."""
-    gpus_per_actor: float = 0.0
-    """Accelerators a teacher actor; a fraction packs several on one."""
-    batch_size: int = 32
-    """Images a forward pass."""
-    block_images: int = 512
-    """Images that one decoding task reads, and that are done again when its process dies."""
-    file_images: int = 4096
-    """Images a Parquet file, at least: what an interrupted run may have to label again."""
-    readers: int = 2
-    """Most tasks at once that fetch and decode images."""
-
-    def __post_init__(self) -> None:
-        least, most = self.actors
-        require(0 <= least <= most, "label.actors", "two numbers, least <= most", self.actors)
-        require(most == 0 or least >= 1, "label.actors", "0 0, or at least 1 actor", self.actors)
-        require(self.cpus_per_actor > 0, "label.cpus_per_actor", "above 0", self.cpus_per_actor)
-        require(self.gpus_per_actor >= 0, "label.gpus_per_actor", "0 or more", self.gpus_per_actor)
-        for name in ("batch_size", "block_images", "file_images", "readers"):
-            require(getattr(self, name) >= 1, f"label.{name}", "at least 1", getattr(self, name))
 
 
 def label(
@@ -108,6 +82,16 @@ def label(
 def read_raw(out: Path) -> pa.Table:
     """The raw predictions of a folder that `label` left, in the order of image ids."""
     return _store(out).read()
+
+
+def raw_parts(out: Path) -> Iterator[pa.Table]:
+    """The same, some thousand rows at a time, in the order of the files."""
+    return _store(out).parts(OK, ROWS_AT_ONCE)
+
+
+def raw_kind(out: Path) -> type[Labels] | None:
+    """Which kind of labels such a folder holds; None if it holds none."""
+    return _store(out).kind
 
 
 def _store(out: Path) -> Store:

@@ -29,6 +29,7 @@ from ray_st.data.rows import FAILURE_ROW, kind_of, label_row
 
 FORMAT = 1
 OK, FAILED = "ok", "failed"
+_ROWS_AT_ONCE = 65536
 _CARD, _SHARD = "store.json", "shard.json"
 
 
@@ -127,15 +128,36 @@ class Store:
         """All that are published, in order."""
         return [shard for shard in map(Shard, self.folders()) if shard.facts is not None]
 
+    @property
+    def kind(self) -> type[Labels] | None:
+        """Which kind of labels it holds; None if it holds no row."""
+        file = next((file for shard in self.shards() for file in shard.files()), None)
+        return None if file is None else kind_of(pq.read_schema(file))
+
     def read(self) -> pa.Table:
         """LABEL_ROWs of all labelled images, in the order of image ids."""
-        file = next((file for shard in self.shards() for file in shard.files()), None)
-        kind = None if file is None else kind_of(pq.read_schema(file))
-        return self._rows(label_row(kind), OK).sort_by("image_id")
+        return self._whole(OK)
 
     def failures(self) -> pa.Table:
         """FAILURE_ROWs of all images that could not be labelled, in the order of image ids."""
-        return self._rows(FAILURE_ROW, FAILED).sort_by("image_id")
+        return self._whole(FAILED)
+
+    def _whole(self, status: str) -> pa.Table:
+        parts = [self._schema(status).empty_table(), *self.parts(status, _ROWS_AT_ONCE)]
+        return pa.concat_tables(parts).combine_chunks().sort_by("image_id")
+
+    def parts(self, status: str, rows_at_once: int) -> Iterator[pa.Table]:
+        """Rows of one status, some at a time, in the order of the files."""
+        schema = self._schema(status)
+        for file in self._files_with(status):
+            with pq.ParquetFile(file) as parquet:
+                batches = parquet.iter_batches(rows_at_once, columns=[*schema.names, "status"])
+                for table in map(pa.Table.from_batches, ([batch] for batch in batches)):
+                    chosen = table.filter(pc.equal(table["status"], status))
+                    yield chosen.select(schema.names).cast(schema)
+
+    def _schema(self, status: str) -> pa.Schema:
+        return label_row(self.kind) if status == OK else FAILURE_ROW
 
     def _files_with(self, status: str) -> Iterator[Path]:
         """Files that hold a row of this status: of most, failures need not be looked for."""
@@ -143,14 +165,6 @@ class Store:
             for entry in (shard.facts or {})["files"]:
                 if entry["failed"] if status == FAILED else entry["rows"] > entry["failed"]:
                     yield shard.folder / entry["name"]
-
-    def _rows(self, schema: pa.Schema, status: str) -> pa.Table:
-        parts = [schema.empty_table()]
-        for file in self._files_with(status):
-            table = pq.read_table(file, columns=[*schema.names, "status"])
-            chosen = table.filter(pc.equal(table["status"], status))
-            parts.append(chosen.select(schema.names).cast(schema))
-        return pa.concat_tables(parts).combine_chunks()
 
 
 def failed_rows(rows: pa.Table, stage: str, reason: str, schema: pa.Schema) -> pa.Table:

@@ -1,7 +1,7 @@
 """The teacher: pixels to raw predictions in source-image pixels, on one device, without Ray.
 
 In: a model, then batches of fitted views. Out: `Labels` an image, above the task's low floor:
-thresholds are the business of `policy.py`. Next: `policy.py`.
+thresholds are the business of `policy/`. Next: `verify.py`.
 """
 
 from __future__ import annotations

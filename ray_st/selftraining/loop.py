@@ -17,9 +17,9 @@ from rich.console import Console
 
 from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits, trial_needs
 from ray_st.config import require
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
-from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.pool import LabelConfig
+from ray_st.labeling.policy import Holdout, PolicyConfig
 from ray_st.models.initialise import Start
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
@@ -36,6 +36,7 @@ from ray_st.selftraining.stages import (
 )
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage
 from ray_st.training.job import Job
+from ray_st.training.loop import PREDICTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +101,30 @@ class Loop:
     def _label(self, teacher: SavedModel) -> tuple[dict[str, Any], pa.Table]:
         pool, out = require_pool(self.materials), self.out / "pseudo"
         task = self.learning.make_task(len(teacher.card.classes))
+        holdout = self._holdout() if self.policy.target_precision is not None else None
         with shown({"label": pool.num_rows}, self.console) as counters:
             summary, accepted = label_stage(
-                Images.of_rows(pool), teacher, task, out, self.label, self.policy, counters["label"]
+                Images.of_rows(pool),
+                teacher,
+                task,
+                out,
+                self.label,
+                self.policy,
+                counters["label"],
+                holdout,
             )
+        for warning in summary.get("warnings", ()):
+            self.console.out(f"{'warning':<11}{warning}", highlight=False)
         require_labels(accepted, out)
         human, truth = self.materials.human, self.materials.pool_truth
         facts = {**summary["pseudo"], **pseudo_facts(task, accepted, human.rows, truth)}
         self._say("label", labelled(facts), summary["seconds"])
         return {**summary, "pseudo": facts}, accepted
+
+    def _holdout(self) -> Holdout:
+        """What the teacher found on the validation images: thresholds chosen on it spend it."""
+        predictions = pq.read_table(self.out / "teacher" / PREDICTIONS)
+        return Holdout(truths=self.materials.val.rows, predictions=predictions)
 
     def _job(self, learning: Learning, pseudo: pa.Table | None, init: Start | None) -> Job:
         return training_job(

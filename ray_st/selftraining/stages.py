@@ -16,14 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_st.config import UserError
+from ray_st.data.labels import Labels
 from ray_st.data.rows import kind_of
 from ray_st.data.sources import LabeledSet
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
-from ray_st.labeling.policy import PolicyConfig, human_fact, pool_facts, pseudo_labels
-from ray_st.labeling.pool import LabelConfig, label, read_raw
+from ray_st.labeling.policy import Holdout, PolicyConfig, human_fact, pool_facts
+from ray_st.labeling.pool import label, raw_kind
 from ray_st.models.saved import SavedModel, versions
 from ray_st.progress import Counter
-from ray_st.selftraining.folder import SUMMARY, finished, write_summary
+from ray_st.selftraining.acceptance import (
+    LABELS,
+    accepted_rows,
+    open_labelled,
+    read_accepted,
+    read_holdout,
+)
+from ray_st.selftraining.folder import finished, write_summary
 from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
@@ -81,19 +90,23 @@ def label_stage(
     config: LabelConfig,
     policy: PolicyConfig,
     counter: Counter | None,
+    holdout: Holdout | None = None,
 ) -> tuple[dict[str, Any], pa.Table]:
     """Label a pool into its folder, unless it is labelled already.
+
+    `holdout` is for `policy.target_precision`.
 
     Returns its summary, and its pseudo labels; those of a folder that is labelled already are under
     the policy that it was labelled with, since a folder is of one recipe.
     """
-    path = out / "labels.parquet"
+    path = out / LABELS
     if (summary := finished(out)) is not None:
         return summary, pq.read_table(path, partitioning=None)
     begun = time.monotonic()
     label(images, saved, task, out, config, counter)
     seconds = time.monotonic() - begun
-    accepted = pseudo_labels(read_raw(out), policy)
+    classes = saved.card.classes
+    accepted, choice = accepted_rows(out, policy, task.kind, classes, holdout)
     pq.write_table(accepted, path)
     summary = {
         "verb": "label",
@@ -101,7 +114,8 @@ def label_stage(
             **pool_facts(accepted, accepted.slice(0, 0)),
             "failures": pq.read_metadata(out / "failures.parquet").num_rows,
         },
-        "classes": list(saved.card.classes),
+        **choice.account(),
+        "classes": list(classes),
         "teacher_sha256": saved.digest,
         "images_per_s": images.num_rows / seconds,
         "seconds": {"label": seconds},
@@ -111,28 +125,35 @@ def label_stage(
     return summary, accepted
 
 
-def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> pa.Table:
-    """Pseudo labels of a folder that `label` left, under this policy; of the kind of `human`."""
-    out = Path(uri)
-    summary = finished(out)
-    if summary is None or "teacher_sha256" not in summary:
-        inside = out / "pseudo"  # of a whole run
-        right = inside if (inside / SUMMARY).is_file() else "the --out folder of `ray-st label`"
-        raise UserError(f"pseudo: {uri} holds no finished labelling; pass {right}")
+def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> tuple[pa.Table, list[str]]:
+    """Pseudo labels of a folder that `label` or `policy` left; of the kind of `human`.
+
+    Of the former they are those under `policy`; the second value is what it could not do.
+    """
+    out, summary = open_labelled(uri)
     if tuple(summary["classes"]) != human.classes:
         raise UserError(
             f"pseudo: {uri} was labelled with classes {summary['classes']}, "
             f"data.train has {list(human.classes)}; label again with a teacher of these classes"
         )
-    raw = read_raw(out)
-    if kind_of(raw.schema) is not kind_of(human.rows.schema):
+    if summary["verb"] == "policy":
+        rows = read_accepted(out, summary, policy)
+        _require_kind(kind_of(rows.schema), human, uri)
+        return rows, []
+    kind = _require_kind(raw_kind(out), human, uri)
+    holdout = read_holdout(policy, kind, human.classes, summary["teacher_sha256"])
+    rows, choice = accepted_rows(out, policy, kind, human.classes, holdout)
+    require_labels(rows, out)
+    return rows, choice.warnings
+
+
+def _require_kind(found: type[Labels] | None, human: LabeledSet, uri: str) -> type[Labels]:
+    if found is None or found is not kind_of(human.rows.schema):
         raise UserError(
             f"pseudo: {uri} holds labels of another task than data.train; "
             "label again with a teacher of this task"
         )
-    rows = pseudo_labels(raw, policy)
-    require_labels(rows, out)
-    return rows
+    return found
 
 
 def require_labels(rows: pa.Table, out: Path) -> None:

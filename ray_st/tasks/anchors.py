@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 MATCH_IOU = 0.5
+INSIDE_SHARE = 0.5  # of an anchor, in a region where nothing is known
 _SCALES = (2.0 ** (0 / 3), 2.0 ** (1 / 3), 2.0 ** (2 / 3))
 _RATIOS = (1.0, 2.0, 0.5)  # width over height
 _MAX_LOG_SIZE = math.log(1000 / 16)
@@ -97,15 +98,29 @@ def match(
     return torch.where(forced < num_boxes, forced, by_iou)
 
 
+def inside(anchors: Float[Tensor, "a 4"], regions: Float[Tensor, "b c 4"]) -> Bool[Tensor, "b a"]:
+    """Say which anchors lie in a region with half of their area or more; c must not be 0."""
+    return (_shared(regions, anchors).amax(dim=1) / _areas(anchors)) >= INSIDE_SHARE
+
+
 def _iou(boxes: Tensor, anchors: Tensor) -> Tensor:
     """(b, m, 4) and (a, 4) -> (b, m, a). In place, as this is the largest tensor of a step."""
+    shared = _shared(boxes, anchors)
+    return shared.div_((_areas(boxes)[..., None] + _areas(anchors)).sub_(shared))
+
+
+def _shared(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """(b, m, 4) and (a, 4) -> the area (b, m, a) that each two have in common."""
     left, top, right, bottom = (side[..., None] for side in boxes.unbind(-1))
     a_left, a_top, a_right, a_bottom = anchors.unbind(-1)
     shared = (torch.minimum(right, a_right) - torch.maximum(left, a_left)).clamp_(min=0)
     shared *= (torch.minimum(bottom, a_bottom) - torch.maximum(top, a_top)).clamp_(min=0)
-    areas = (right - left) * (bottom - top)
-    anchor_areas = (a_right - a_left) * (a_bottom - a_top)
-    return shared.div_((areas + anchor_areas).sub_(shared))
+    return shared
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    left, top, right, bottom = boxes.unbind(-1)
+    return (right - left) * (bottom - top)
 
 
 def strides_of(levels: tuple[int, int]) -> tuple[int, ...]:

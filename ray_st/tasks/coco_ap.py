@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Bool
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ray_st.data.labels import Detections
-from ray_st.data.rows import unpack
 
 _NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 
@@ -52,7 +53,7 @@ def _percent(value: float) -> float:
 
 
 def _coco(table: pa.Table, classes: Sequence[str]) -> Any:
-    index, boxes = _flat(table)
+    index, boxes = Detections.together(table)
     image_ids = table.column("image_id").to_numpy()
     corner, size = boxes.boxes_xyxy[:, :2], boxes.boxes_xyxy[:, 2:] - boxes.boxes_xyxy[:, :2]
     columns = (
@@ -78,22 +79,43 @@ def _coco(table: pa.Table, classes: Sequence[str]) -> Any:
     return coco
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Predictions beside the true boxes of the same images."""
+
+    guess: Detections  # on images that have a truth
+    judged: Bool[np.ndarray, " g"]  # false for a wrong one in a crowd region
+    right: Bool[np.ndarray, " g"]
+    found: Bool[np.ndarray, " t"]
+    sought: Bool[np.ndarray, " t"]  # true boxes that are no crowds
+
+
 def precision_recall(
     truths: pa.Table, predictions: pa.Table, *, iou: float = 0.5
 ) -> tuple[float, float]:
-    """Share 0..1 of predictions that are right, and of true boxes that were found.
+    """Share 0..1 of predictions that are right, and of true boxes that were found; see `compare`.
+
+    NaN where there is nothing to take a share of.
+    """
+    seen = compare(truths, predictions, iou=iou)
+    return _share(seen.right, of=seen.judged), _share(seen.found, of=seen.sought)
+
+
+def compare(truths: pa.Table, predictions: pa.Table, *, iou: float = 0.5) -> Comparison:
+    """Say of each prediction whether it is right, and of each true box whether it was found.
 
     Best score first, each prediction takes the free true box of its class and image with the
-    highest IoU, if at least `iou`. Crowd regions are not to be found, and predictions that lie in
-    one by that share are not judged. NaN where there is nothing to take a share of.
+    highest IoU, if at least `iou`: worse predictions decide nothing about better ones. True crowd
+    regions are not to be found, and predictions that lie in one by that share are not judged;
+    predicted ones predict nothing.
     """
-    image, truth = _flat(truths)
+    image, truth = Detections.together(truths)
     order = {i: n for n, i in enumerate(truths.column("image_id").to_pylist())}
-    row, guess = _flat(predictions)
+    row, guess = Detections.together(predictions)
     row_image = np.array(
         [order.get(i, -1) for i in predictions.column("image_id").to_pylist()], np.int64
     )
-    known = row_image[row] >= 0
+    known = (row_image[row] >= 0) & ~guess.is_crowd
     guess_image, guess = row_image[row][known], guess[known]
 
     g, t = _same_image_and_class(guess_image, guess, image, truth)
@@ -109,25 +131,11 @@ def precision_recall(
             right[g[n]] = found[t[n]] = True
     judged = right.copy()
     judged[np.setdiff1d(np.arange(len(guess)), g[crowd])] = True
-    return _share(right, of=judged), _share(found, of=~truth.is_crowd)
+    return Comparison(guess=guess, judged=judged, right=right, found=found, sought=~truth.is_crowd)
 
 
 def _share(part: np.ndarray, *, of: np.ndarray) -> float:
     return float(part.sum() / of.sum()) if of.any() else float("nan")
-
-
-def _flat(table: pa.Table) -> tuple[np.ndarray, Detections]:
-    """All boxes of a table in one `Detections`, and the row index of each."""
-    rows = unpack(table)
-    index = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
-    every = [Detections.of(), *rows]
-    return index, Detections(
-        boxes_xyxy=np.concatenate([one.boxes_xyxy for one in every]),
-        class_ids=np.concatenate([one.class_ids for one in every]),
-        scores=np.concatenate([one.scores for one in every]),
-        is_crowd=np.concatenate([one.is_crowd for one in every]),
-        areas_px=np.concatenate([one.areas_px for one in every]),
-    )
 
 
 def _same_image_and_class(

@@ -21,7 +21,7 @@ from torch import Tensor
 from ray_st.config import UserError, require
 from ray_st.data.labels import Detections, Labels
 from ray_st.models.retinanet import Outputs
-from ray_st.tasks.anchors import encode, match, pyramid_anchors, strides_of
+from ray_st.tasks.anchors import encode, inside, match, pyramid_anchors, strides_of
 from ray_st.tasks.candidates import Rule, find_candidates
 from ray_st.tasks.coco_ap import box_ap, precision_recall
 from ray_st.tasks.nms import hard_nms, soft_nms
@@ -69,6 +69,7 @@ class Targets:
     boxes_xyxy: Float32[Tensor, "b m 4"]
     class_ids: Int64[Tensor, "b m"]
     is_box: Bool[Tensor, "b m"]  # false on padding
+    crowds_xyxy: Float32[Tensor, "b c 4"]  # no area on padding; c is 0 when no image has one
 
 
 @dataclass(kw_only=True, eq=False)
@@ -86,21 +87,24 @@ class Detection:
     def targets(
         self, labels: Sequence[Detections], size_hw: tuple[int, int], device: torch.device
     ) -> Targets:
-        """Pad the labels of a batch, in view pixels; crowd regions are left out."""
+        """Pad the labels of a batch, in view pixels; crowd regions stand apart."""
         del size_hw  # boxes in view pixels say all
         chosen = [one[~one.is_crowd] for one in labels]
-        counts = np.array([len(one) for one in chosen], np.int64)
-        is_box = np.arange(counts.max(initial=0)) < counts[:, None]
-        boxes = np.zeros((*is_box.shape, 4), np.float32)
+        boxes, is_box = _padded([one.boxes_xyxy for one in chosen])
         class_ids = np.zeros(is_box.shape, np.int64)
         if is_box.any():
-            boxes[is_box] = np.concatenate([one.boxes_xyxy for one in chosen])
             class_ids[is_box] = np.concatenate([one.class_ids for one in chosen])
             self._check_class_ids(class_ids)
+        crowds, _ = _padded([one.boxes_xyxy[one.is_crowd] for one in labels])
+
+        def on_device(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(device, non_blocking=True)
+
         return Targets(
-            boxes_xyxy=torch.from_numpy(boxes).to(device, non_blocking=True),
-            class_ids=torch.from_numpy(class_ids).to(device, non_blocking=True),
-            is_box=torch.from_numpy(is_box).to(device, non_blocking=True),
+            boxes_xyxy=on_device(boxes),
+            class_ids=on_device(class_ids),
+            is_box=on_device(is_box),
+            crowds_xyxy=on_device(crowds),
         )
 
     def _check_class_ids(self, class_ids: np.ndarray) -> None:
@@ -113,6 +117,8 @@ class Detection:
     def loss_sums(self, outputs: Outputs, targets: Targets) -> LossSums:
         """Focal loss and weighted Huber loss, summed over each image; counts are its positives.
 
+        An anchor that lies in a crowd region and answers for no object costs nothing.
+
         The authors' code also leaves out code elements that are exactly 0, an accident of padding
         in their framework that touches almost no element: not done here.
         """
@@ -122,7 +128,10 @@ class Detection:
         truth = matched[image, anchor]
         class_ids = targets.class_ids[image, truth]
         codes = encode(targets.boxes_xyxy[image, truth], anchors[anchor])
-        class_sums = focal_sums(outputs.class_logits, image, anchor, class_ids)
+        spared = None
+        if targets.crowds_xyxy.shape[1]:
+            spared = inside(anchors, targets.crowds_xyxy) & (matched < 0)
+        class_sums = focal_sums(outputs.class_logits, image, anchor, class_ids, spared)
         huber = F.huber_loss(
             outputs.box_codes[image, anchor], codes, delta=HUBER_DELTA, reduction="none"
         )
@@ -185,11 +194,22 @@ class Detection:
         return precision_recall(truths, labels)
 
 
+def _padded(boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of each image -> (b, m, 4) with zeros behind, and which of these (b, m) are boxes."""
+    counts = np.array([len(one) for one in boxes], np.int64)
+    is_box = np.arange(counts.max(initial=0)) < counts[:, None]
+    padded = np.zeros((*is_box.shape, 4), np.float32)
+    if is_box.any():
+        padded[is_box] = np.concatenate(boxes)
+    return padded, is_box
+
+
 def focal_sums(
     class_logits: Float[Tensor, "b a k"],
     image: Int64[Tensor, " p"],
     anchor: Int64[Tensor, " p"],
     class_ids: Int64[Tensor, " p"],
+    spared: Bool[Tensor, "b a"] | None = None,
     *,
     alpha: float = FOCAL_ALPHA,
     gamma: float = FOCAL_GAMMA,
@@ -197,12 +217,17 @@ def focal_sums(
     """Sum the focal loss of each image; positives are given as (image, anchor, class) triples.
 
     First all logits as negatives, then the few positives put right: no one-hot tensor is built.
+    Anchors that are `spared` must not be positives; they cost nothing.
     """
     positive = class_logits[image, anchor, class_ids]
     right = alpha * _focal_negative(-positive, gamma)  # yes at x costs what no costs at -x
     wrong = (1 - alpha) * _focal_negative(positive, gamma)
-    as_negatives = (1 - alpha) * _focal_negative(class_logits, gamma).sum(dim=(1, 2))
-    return as_negatives.index_add(0, image, right - wrong)
+    costs = _focal_negative(class_logits, gamma)
+    if spared is None:
+        negatives = costs.sum(dim=(1, 2))
+    else:
+        negatives = costs.sum(dim=2).masked_fill(spared, 0.0).sum(dim=1)
+    return ((1 - alpha) * negatives).index_add(0, image, right - wrong)
 
 
 def _focal_negative(logits: Tensor, gamma: float) -> Tensor:

@@ -21,6 +21,11 @@ _FIRST_LOOK = 4  # times `limit`: so many candidates often hold all that will st
 
 def hard_nms(found: Candidates, *, iou: float, limit: int) -> Candidates:
     """Drop each box whose IoU with a better box that stands, of its class, exceeds `iou`."""
+    return found[hard_choice(found, iou=iou, limit=limit)]
+
+
+def hard_choice(found: Candidates, *, iou: float, limit: int) -> Int64[Tensor, " k"]:
+    """Indices of what `hard_nms` keeps, in its order."""
     # Classes are moved apart, so that one call serves all; float64 keeps the IoU exact out there.
     boxes, scores = found.boxes_xyxy.double(), found.scores.double()
     apart = boxes.max() + 1 if len(found) else 0.0
@@ -30,7 +35,7 @@ def hard_nms(found: Candidates, *, iou: float, limit: int) -> Candidates:
         end = start + count
         standing.append(start + _standing(boxes[start:end], scores[start:end], iou, limit))
         start = end
-    return found[torch.cat(standing)]
+    return torch.cat(standing)
 
 
 def _standing(
@@ -55,8 +60,16 @@ def soft_nms(found: Candidates, *, sigma: float, score_floor: float, limit: int)
     `score_floor`; a score is final when its box is taken. `sigma` is TensorFlow's, as in the
     authors' code: 0.3 decays by exp(-IoU^2 / 0.6), which the Soft-NMS paper calls sigma 0.6.
     """
+    chosen, final = soft_choice(found, sigma=sigma, score_floor=score_floor, limit=limit)
+    return replace(found[chosen], scores=final)
+
+
+def soft_choice(
+    found: Candidates, *, sigma: float, score_floor: float, limit: int
+) -> tuple[Int64[Tensor, " k"], Float[Tensor, " k"]]:
+    """Indices of what `soft_nms` takes, in its order, and their scores."""
     if not len(found):
-        return found
+        return found.image, found.scores
     # One row an image. Classes share `limit` places, so taking the best of all classes each time
     # is the rule of class after class, less the boxes that the places would cut anyway.
     place = ranks(found.image)
@@ -79,7 +92,7 @@ def soft_nms(found: Candidates, *, sigma: float, score_floor: float, limit: int)
         scores.mul_(iou.square_().mul_(-0.5 / sigma).exp_()).scatter_(1, at, 0)
     chosen, final = (torch.cat(values) for values in zip(*taken, strict=True))
     order = best_first(found.image[chosen], final)
-    return replace(found[chosen[order]], scores=final[order])
+    return chosen[order], final[order]
 
 
 def _iou_with(sides: list[Tensor], at: Int64[Tensor, "b 1"]) -> Float[Tensor, "b n"]:

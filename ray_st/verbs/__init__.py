@@ -15,6 +15,7 @@ VERBS = {
     "index": "List a pool of any size once, so that work on it starts at once.",
     "label": "Let a teacher label a pool of images.",
     "verify": "Prove from the files alone that every image is labelled or recorded, once.",
+    "policy": "Choose again which of a labelled pool's predictions are pseudo labels.",
     "eval": "Measure a model on labelled images.",
     "sweep": "Train the student for several alphas, side by side.",
     "report": "Write report.html for a folder that another verb left.",

@@ -21,7 +21,7 @@ from ray_st.data.sources.digits import (
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.learning import Learning, read_init
-from ray_st.verbs.run import LoopVerb, run_loop
+from ray_st.verbs.run import LoopVerb, check_policy, run_loop
 from ray_st.verbs.verb import recipe_of, say_plan
 
 
@@ -43,7 +43,9 @@ def run(config: DemoVerb, console: Console) -> None:
     # What they refuse is refused here, before scenes are written.
     learning = Learning.of(config)
     check_world(config.digits, learning.kind)
-    init = read_init(config.init, learning, classes_of(config.digits, learning.kind), "the scenes")
+    classes = classes_of(config.digits, learning.kind)
+    check_policy(config.policy, learning, classes)
+    init = read_init(config.init, learning, classes, "the scenes")
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)
     if config.dry_run:

@@ -19,8 +19,9 @@ from ray_st.cluster.session import resources
 from ray_st.config import UserError
 from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.sources import LabeledSet, open_labeled
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
-from ray_st.labeling.pool import LabelConfig, label, read_raw
+from ray_st.labeling.pool import label, read_raw
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import require_one_model, write_summary

@@ -1,7 +1,7 @@
 """`ray-st label`: a teacher labels a pool; every image ends as labels or as a recorded failure.
 
 In: images and a model folder. Out: a folder of Parquet that `train --pseudo` takes. Next:
-`eval.py`.
+`policy.py`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from rich.console import Console
 
 from ray_st.cluster.placement import labeling_needs, require_fits
 from ray_st.cluster.session import resources
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.pool import LabelConfig
 from ray_st.models.saved import read_model
 from ray_st.progress import shown
+from ray_st.selftraining.acceptance import read_holdout
 from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.stages import label_stage, labelled
 from ray_st.tasks import make_task
 from ray_st.tasks.detection import DetectConfig
-from ray_st.verbs.verb import Verb, complete
+from ray_st.verbs.verb import Verb, complete, say_warnings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +52,20 @@ def run(config: LabelVerb, console: Console) -> None:
     saved = read_model(config.teacher, "teacher")
     card = saved.card
     task = make_task(card.task, card.model, len(card.classes), config.detect)
+    config.policy.require_known(task.kind, card.classes)
+    holdout = read_holdout(config.policy, task.kind, card.classes, saved.digest)
     images = open_pool(config.images)
 
     def work(out: Path) -> dict[str, Any]:
         require_fits(labeling_needs(config.label), **resources())
         with shown({"label": images.num_rows}, console) as counters:
+            counter = counters["label"]
             summary, _ = label_stage(
-                images, saved, task, out, config.label, config.policy, counters["label"]
+                images, saved, task, out, config.label, config.policy, counter, holdout
             )
         return summary
 
     summary = complete(config, console, f"{images.num_rows} images to label", work)
     if summary is not None:
+        say_warnings(summary, console)
         console.print(f"label      {labelled(summary['pseudo'])}", highlight=False)

@@ -6,6 +6,7 @@ report.html. Next: `demo.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ray_st.cluster.session import resources
+from ray_st.config import require
 from ray_st.data.sources import DataConfig
+from ray_st.labeling.policy import PolicyConfig
 from ray_st.report import write_report
 from ray_st.selftraining.learning import Learning, read_init
 from ray_st.selftraining.loop import Loop
@@ -44,10 +47,18 @@ def run(config: RunVerb, console: Console) -> None:
     run_loop(config, config.data, console)
 
 
+def check_policy(policy: PolicyConfig, learning: Learning, classes: Sequence[str]) -> None:
+    """Refuse a policy that is not for these labels, or that brings a hold-out of its own."""
+    policy.require_known(learning.kind, classes)
+    rule = "left out: the teacher of a run is measured on data.val"
+    require(policy.holdout is None, "policy.holdout", rule, policy.holdout)
+
+
 def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     """Run all stages on these data, then write the report."""
     learning = Learning.of(config)
     materials = open_materials(data, learning.kind)
+    check_policy(config.policy, learning, materials.human.classes)
     pool = require_pool(materials)
     init = read_init(config.init, learning, materials.human.classes, data.train)
     plan = (

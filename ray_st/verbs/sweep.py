@@ -47,7 +47,8 @@ def run(config: SweepVerb, console: Console) -> None:
     materials = open_materials(config.data, learning.kind)
     human = materials.human
     init = read_init(config.init, learning, human.classes, config.data.train)
-    pseudo = read_pseudo(config.pseudo, config.policy, human)
+    config.policy.require_known(learning.kind, human.classes)
+    pseudo, found = read_pseudo(config.pseudo, config.policy, human)
     plan = f"{len(trials_of(config.sweep))} trials of {config.sweep.steps} steps"
 
     def work(out: Path) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def run(config: SweepVerb, console: Console) -> None:
             facts={"findings": materials.findings},
         )
 
-    summary = complete(config, console, plan, work, materials.warnings, init)
+    summary = complete(config, console, plan, work, [*materials.warnings, *found], init)
     if summary is not None:
         for row in summary["sweep"]:
             loss = "normalised" if row["normalised"] else "plain"

@@ -37,7 +37,7 @@ class TrainVerb(Verb):
     out: str = "runs/train"
     """Folder of the results; running the same again goes on with it."""
     pseudo: str | None = None
-    """Folder that `ray-st label` left: train on its labels too."""
+    """Folder that `ray-st label` or `ray-st policy` left: train on its labels too."""
     task: TaskName = "detection"
     """What is learned."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -58,9 +58,11 @@ def run(config: TrainVerb, console: Console) -> None:
     materials = open_materials(config.data, learning.kind)
     human, val = materials.human, materials.val
     init = read_init(config.init, learning, human.classes, config.data.train)
-    pseudo = None
+    config.policy.require_known(learning.kind, human.classes)
+    pseudo, warnings = None, materials.warnings
     if config.pseudo is not None:
-        pseudo = read_pseudo(config.pseudo, config.policy, human)
+        pseudo, found = read_pseudo(config.pseudo, config.policy, human)
+        warnings = [*warnings, *found]
     plan = (
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
     )
@@ -75,7 +77,7 @@ def run(config: TrainVerb, console: Console) -> None:
             extra = {"findings": materials.findings}
             return train_stage(job, out, counters["train"], extra)
 
-    summary = complete(config, console, plan, work, materials.warnings, init)
+    summary = complete(config, console, plan, work, warnings, init)
     if summary is not None:
         metrics = summary[role_of(has_pseudo=pseudo is not None)]
         result = headline(metrics, summary["figures"])

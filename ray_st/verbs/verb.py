@@ -6,7 +6,7 @@ In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from ray_st.config import as_dict
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
 from ray_st.data.sources.digits import DigitsConfig
+from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.pool import LabelConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig, Start
 from ray_st.recipe import dump
@@ -33,15 +33,21 @@ from ray_st.training.schedule import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verb:
-    """What every verb takes."""
+class OwnFolder:
+    """What every verb takes that leaves a folder."""
 
     out: str
     """Folder of the results; running the same again goes on with it."""
-    address: str | None = None
-    """Ray cluster: local, auto, or ray://HOST:PORT. By default auto in a job, else local."""
     dry_run: bool = False
     """Resolve and check everything, print it, and stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb(OwnFolder):
+    """What every verb takes that works on a cluster."""
+
+    address: str | None = None
+    """Ray cluster: local, auto, or ray://HOST:PORT. By default auto in a job, else local."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +76,19 @@ class Recipe(LoopSections):
     digits: DigitsConfig = field(default_factory=DigitsConfig)
 
 
-def recipe_of(config: Verb) -> dict[str, Any]:
+def recipe_of(config: OwnFolder) -> dict[str, Any]:
     """A resolved config without what is of one call only: it can be passed as --config again."""
     return {
         name: value
         for name, value in as_dict(config).items()
         if name not in ("out", "address", "dry_run")
     }
+
+
+def say_warnings(summary: Mapping[str, Any], console: Console) -> None:
+    """Print what could not be done as asked."""
+    for warning in summary.get("warnings", ()):
+        console.out(f"{'warning':<11}{warning}", highlight=False)
 
 
 def say_plan(
@@ -103,9 +115,26 @@ def complete(
     warnings: Sequence[str] = (),
     start: Start | None = None,
 ) -> dict[str, Any] | None:
-    """Do a verb's work in its folder, on a cluster; returns the summary.
+    """Do a verb's work in its folder, on a cluster; the rest is as `complete_here` does it."""
 
-    A folder that is finished gives the summary that stands there, and no cluster is looked for. A
+    def on_cluster(out: Path) -> dict[str, Any]:
+        with connected(config.address):
+            return work(out)
+
+    return complete_here(config, console, plan, on_cluster, warnings, start)
+
+
+def complete_here(
+    config: OwnFolder,
+    console: Console,
+    plan: str,
+    work: Callable[[Path], dict[str, Any]],
+    warnings: Sequence[str] = (),
+    start: Start | None = None,
+) -> dict[str, Any] | None:
+    """Do a verb's work in its folder; returns the summary.
+
+    A folder that is finished gives the summary that stands there, and no work is done. A
     dry run says the plan, and gives None. Both say what weights start from, unless it is random,
     and what of it did not fit. Everything that a user can have written wrong is checked before this
     is called.
@@ -118,9 +147,8 @@ def complete(
     if (summary := folder.finished(out)) is not None:
         return summary
     folder.claim(out, recipe)
-    for warning in warnings:
-        console.out(f"{'warning':<11}{warning}", highlight=False)
+    say_warnings({"warnings": warnings}, console)
     if start is not None:
         console.out(f"{'start':<11}{start.loaded}", highlight=False)
-    with folder.held(out), connected(config.address):
+    with folder.held(out):
         return work(out)

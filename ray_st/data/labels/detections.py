@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from ray_st.data import boxes
 from ray_st.data.affine import Affine
+from ray_st.data.labels import ragged
 from ray_st.data.labels.labels import Labels
 from ray_st.data.labels.ragged import ragged_columns, split
 from ray_st.data.placed import Placed
@@ -30,7 +31,7 @@ class Detections(Labels):
     boxes_xyxy: Float32[np.ndarray, "n 4"]  # left, top, right, bottom; right > left, bottom > top
     class_ids: Int32[np.ndarray, " n"]  # index into the data set's class list, from 0
     scores: Float32[np.ndarray, " n"]  # 0..1; 1 for a human label
-    is_crowd: Bool[np.ndarray, " n"]  # a region of many objects: never a target, never an error
+    is_crowd: Bool[np.ndarray, " n"]  # a region that is neither a target nor background
     areas_px: Float32[np.ndarray, " n"]  # the source's own area, for AP by size
 
     AMOUNT: ClassVar[str] = "boxes_per_image"
@@ -96,13 +97,28 @@ class Detections(Labels):
                 for i in range(table.num_rows)]  # fmt: skip
 
     @classmethod
+    def together(cls, table: pa.Table) -> tuple[np.ndarray, Detections]:
+        """All boxes of a table as one, and the row (n,) of each; no Python object an image."""
+        flat = {name: ragged.together(table.column(name)) for name in cls.FIELDS.names}
+        columns = {name: values for name, (values, _) in flat.items()}
+        columns["boxes_xyxy"] = columns["boxes_xyxy"].reshape(-1, 4)
+        return np.repeat(np.arange(table.num_rows), flat["class_ids"][1]), cls(**columns)
+
+    def apart(self, rows: np.ndarray, num_rows: int) -> list[pa.Array]:
+        """Undo `together`: columns of `FIELDS`, each box in its row; `rows` must not fall."""
+        return [
+            ragged.apart(getattr(self, field.name), rows, num_rows, field.type.value_type)
+            for field in self.FIELDS
+        ]
+
+    @classmethod
     def any_in(cls, table: pa.Table) -> bool:
         """Say whether there is a box."""
         return len(table["class_ids"].combine_chunks().flatten()) > 0
 
     def amount(self) -> float:
-        """Count the boxes."""
-        return float(len(self))
+        """Count the boxes, without those of crowds."""
+        return float(len(self) - self.is_crowd.sum())
 
     def above(self, threshold: float) -> Detections:
         """Keep the boxes of at least this score."""
@@ -132,12 +148,11 @@ class Detections(Labels):
         return found
 
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> Detections:
-        """Move and clip; crowd boxes are dropped, they are no targets, and so are slivers."""
+        """Move and clip; slivers are dropped."""
         del size_px  # clipped to what is shown of the image, not to the view: padding is empty
-        found = self[~self.is_crowd]
-        moved = boxes.clip(placed.place(found.boxes_xyxy), shown_hw)
+        moved = boxes.clip(placed.place(self.boxes_xyxy), shown_hw)
         sides_px = moved[:, 2:] - moved[:, :2]
-        return found.with_boxes(moved)[(sides_px >= _MIN_SIDE_PX).all(axis=1)]
+        return self.with_boxes(moved)[(sides_px >= _MIN_SIDE_PX).all(axis=1)]
 
     def in_source(self, placed: Placed) -> Detections:
         """Move back, clipped to the source image."""

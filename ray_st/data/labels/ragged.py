@@ -33,3 +33,21 @@ def split(column: pa.ChunkedArray) -> list[np.ndarray]:
     flat = array.flatten().to_numpy(zero_copy_only=False)
     starts = np.cumsum(array.value_lengths().to_numpy(zero_copy_only=False))[:-1]
     return np.split(flat, starts) if len(array) else []
+
+
+def together(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Unpack into one array, and how many elements each entry has."""
+    array = column.combine_chunks()
+    counts = array.value_lengths().to_numpy(zero_copy_only=False)
+    return array.flatten().to_numpy(zero_copy_only=False), counts
+
+
+def apart(
+    values: np.ndarray, entries: np.ndarray, num_entries: int, item: pa.DataType
+) -> pa.ListArray:
+    """Pack values (n, ...), each with the number of its entry, which must not fall."""
+    ends = np.zeros(num_entries + 1, np.int32)
+    np.cumsum(np.bincount(entries, minlength=num_entries), out=ends[1:])
+    width = values.size // max(1, len(values))
+    flat = pa.array(values.ravel(), type=item)
+    return pa.ListArray.from_arrays(pa.array(ends * np.int32(width)), flat)

@@ -1,0 +1,39 @@
+"""The `label:` section of a recipe: how a pool is read, and on what the teacher runs.
+
+In: a recipe. Out: `LabelConfig`. Next: `images.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray_st.config import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Settings of labelling."""
+
+    actors: tuple[int, int] = (1, 2)
+    """Least and most teacher actors; 0 0 labels inside the calling process, for a debugger."""
+    cpus_per_actor: float = 1.0
+    """Cores that a teacher actor reserves and computes with."""
+    gpus_per_actor: float = 0.0
+    """Accelerators a teacher actor; a fraction packs several on one."""
+    batch_size: int = 32
+    """Images a forward pass."""
+    block_images: int = 512
+    """Images that one decoding task reads, and that are done again when its process dies."""
+    file_images: int = 4096
+    """Images a Parquet file, at least: what an interrupted run may have to label again."""
+    readers: int = 2
+    """Most tasks at once that fetch and decode images."""
+
+    def __post_init__(self) -> None:
+        least, most = self.actors
+        require(0 <= least <= most, "label.actors", "two numbers, least <= most", self.actors)
+        require(most == 0 or least >= 1, "label.actors", "0 0, or at least 1 actor", self.actors)
+        require(self.cpus_per_actor > 0, "label.cpus_per_actor", "above 0", self.cpus_per_actor)
+        require(self.gpus_per_actor >= 0, "label.gpus_per_actor", "0 or more", self.gpus_per_actor)
+        for name in ("batch_size", "block_images", "file_images", "readers"):
+            require(getattr(self, name) >= 1, f"label.{name}", "at least 1", getattr(self, name))

@@ -1,0 +1,92 @@
+"""What to look at before training on pseudo labels: how much they label, and of what.
+
+In: accepted rows, whole or a part at a time, perhaps beside the raw ones. Out: figures.
+Next: `../pool.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ray_st.data.labels import Labels
+from ray_st.data.rows import kind_of
+from ray_st.labeling.policy.choice import Choice
+from ray_st.labeling.policy.kinds import PREDICTIONS_OF, parts_of
+
+HISTOGRAM_BINS = 20
+
+
+def pool_facts(pseudo: pa.Table, human: pa.Table) -> dict[str, float | int]:
+    """How much pseudo labels label, beside people."""
+    kind = kind_of(pseudo.schema)
+    assert kind is not None
+    amounts = _amounts(pseudo, kind)
+    return {
+        "images": len(amounts),
+        kind.AMOUNT: _mean(amounts),
+        **human_fact(human, kind),
+        "empty_share": _mean(amounts == 0),
+    }
+
+
+def human_fact(human: pa.Table, kind: type[Labels]) -> dict[str, float | int]:
+    """How much people label, under the name that it has among the facts of a pool."""
+    return {f"human_{kind.AMOUNT}": _mean(_amounts(human, kind))}
+
+
+def _amounts(table: pa.Table, kind: type[Labels]) -> np.ndarray:
+    counted = PREDICTIONS_OF[kind].counted
+    return np.concatenate([counted(part, 0)[0] for part in parts_of(table)])
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+@dataclass(kw_only=True, eq=False)
+class Summed:
+    """The same facts, and more, of a pool that passes by in parts."""
+
+    choice: Choice
+    images: int = 0
+    empty: int = 0
+    amount: float = 0.0
+    per_class: np.ndarray = field(init=False)
+    histogram: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.per_class = np.zeros(len(self.choice.classes), np.int64)
+        self.histogram = np.zeros(HISTOGRAM_BINS, np.int64)
+
+    def accept(self, raw: pa.Table) -> pa.Table:
+        """Choose from one part, and count; each part of a pool must pass here once."""
+        predictions = self.choice.predictions(raw)
+        accepted = predictions.accepted(self.choice.thresholds, self.choice.policy)
+        amounts, per_class = predictions.counted(accepted, len(self.per_class))
+        self.images += len(amounts)
+        self.empty += int((amounts == 0).sum())
+        self.amount += float(amounts.sum())
+        self.per_class += per_class
+        tally = predictions.tally()
+        bins = (predictions.scores_of(tally.keys) * HISTOGRAM_BINS).astype(np.int64)
+        self.histogram += np.bincount(
+            bins.clip(max=HISTOGRAM_BINS - 1), weights=tally.counts, minlength=HISTOGRAM_BINS
+        ).astype(np.int64)
+        return accepted
+
+    def facts(self) -> dict[str, Any]:
+        """Under the names of `pool_facts`, with the labels of each class and all raw scores."""
+        count = max(1, self.images)
+        per_class = zip(self.choice.classes, self.per_class.tolist(), strict=True)
+        return {
+            "images": self.images,
+            self.choice.kind.AMOUNT: self.amount / count,
+            "empty_share": self.empty / count,
+            "labels_per_class": dict(per_class),
+            # Of the predictions before thresholds, in equal bins from 0 to 1.
+            "score_histogram": self.histogram.tolist(),
+        }

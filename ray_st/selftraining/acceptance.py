@@ -1,0 +1,158 @@
+"""A labelled pool under a policy: which of the stored predictions a student learns from.
+
+In: the folder that `label` left, a `PolicyConfig`. Out: pseudo labels, in memory or in a folder of
+their own that `train --pseudo` takes as well. Next: `stages.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_st.config import UserError, as_dict
+from ray_st.data.labels import Labels
+from ray_st.data.rows import kind_of, label_row
+from ray_st.labeling.policy import Choice, Holdout, PolicyConfig, Summed, choose
+from ray_st.labeling.pool import raw_kind, raw_parts
+from ray_st.models.saved import CARD, read_files, versions
+from ray_st.selftraining.folder import SUMMARY, finished, write_summary
+from ray_st.training.loop import PREDICTIONS
+
+LABELS = "labels.parquet"
+_VAL = "val.parquet"
+_MADE_BY = "the --out folder of `ray-st eval --model TEACHER`"
+
+
+def open_labelled(uri: str) -> tuple[Path, dict[str, Any]]:
+    """Folder and summary of what `label` or `policy` left."""
+    out = Path(uri)
+    summary = finished(out)
+    if summary is None or "teacher_sha256" not in summary:
+        inside = out / "pseudo"  # of a whole run
+        right = inside if (inside / SUMMARY).is_file() else "the --out folder of `ray-st label`"
+        raise UserError(f"pseudo: {uri} holds no finished labelling; pass {right}")
+    return out, summary
+
+
+def accepted_rows(
+    out: Path,
+    policy: PolicyConfig,
+    kind: type[Labels],
+    classes: Sequence[str],
+    holdout: Holdout | None,
+) -> tuple[pa.Table, Choice]:
+    """Pseudo labels of a whole store, in the order of image ids, and how they were chosen."""
+    choice = choose(partial(raw_parts, out), kind, policy, classes, holdout)
+    parts = [label_row(kind).empty_table(), *map(choice.accepted, raw_parts(out))]
+    return pa.concat_tables(parts).combine_chunks().sort_by("image_id"), choice
+
+
+def read_accepted(out: Path, summary: Mapping[str, Any], policy: PolicyConfig) -> pa.Table:
+    """Pseudo labels that `ray-st policy` left; another policy than theirs is refused."""
+    if policy != PolicyConfig() and as_dict(policy) != summary["policy"]:
+        raise UserError(
+            f"pseudo: {out} holds what another policy chose; leave the section policy out, or pass "
+            f"--pseudo {summary['store']} to choose again"
+        )
+    return pq.read_table(out / LABELS, partitioning=None).sort_by("image_id")
+
+
+def read_holdout(
+    policy: PolicyConfig, kind: type[Labels], classes: Sequence[str], teacher_sha256: str
+) -> Holdout | None:
+    """Read `policy.holdout` where the policy needs one: predictions of this teacher, and truths."""
+    if policy.target_precision is None:
+        return None
+    if policy.holdout is None:
+        raise UserError(
+            "policy.holdout: is missing, and policy.target_precision needs it; pass "
+            f"--policy.holdout with {_MADE_BY}"
+        )
+    folder = Path(policy.holdout)
+    # A teacher's folder inside that of a whole run has its images one floor up.
+    val = next((each / _VAL for each in (folder, folder.parent) if (each / _VAL).is_file()), None)
+    if val is None or not (folder / PREDICTIONS).is_file() or (found := finished(folder)) is None:
+        raise UserError(
+            f"policy.holdout: {folder} holds no finished predictions; pass {_MADE_BY} on labelled "
+            "images"
+        )
+    if list(found.get("classes", ())) != list(classes):
+        raise UserError(
+            f"policy.holdout: {folder} has classes {found.get('classes')}, the pool "
+            f"{list(classes)}; pass {_MADE_BY}"
+        )
+    if _model_of(folder, found) != teacher_sha256:
+        raise UserError(
+            f"policy.holdout: {folder} holds predictions of another model than the teacher of the "
+            f"pool; pass {_MADE_BY}"
+        )
+    truths, predictions = pq.read_table(val), pq.read_table(folder / PREDICTIONS)
+    if {kind_of(truths.schema), kind_of(predictions.schema)} != {kind}:
+        raise UserError(
+            f"policy.holdout: {folder} is of another task than the pool; pass {_MADE_BY}"
+        )
+    return Holdout(truths=truths, predictions=predictions)
+
+
+def _model_of(folder: Path, summary: Mapping[str, Any]) -> str | None:
+    """Whose predictions these are: `eval` says so, and a model's own folder holds it."""
+    if "model_sha256" in summary:
+        return str(summary["model_sha256"])
+    return read_files(folder, "policy.holdout").digest if (folder / CARD).is_file() else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledPool:
+    """A labelled pool that can be chosen from, and what choosing needs."""
+
+    folder: Path
+    kind: type[Labels]
+    summary: Mapping[str, Any]  # of `label`
+    holdout: Holdout | None
+
+
+def open_store(uri: str, policy: PolicyConfig) -> LabelledPool:
+    """Open the folder that `label` left; refuses a policy that cannot be applied to it."""
+    out, summary = open_labelled(uri)
+    if summary["verb"] != "label":
+        raise UserError(f"pseudo: {uri} holds what a policy chose already; pass {summary['store']}")
+    kind, classes = raw_kind(out), summary["classes"]
+    if kind is None:
+        raise UserError(f"pseudo: {uri} holds no labelled image; see its failures.parquet")
+    policy.require_known(kind, classes)
+    holdout = read_holdout(policy, kind, classes, summary["teacher_sha256"])
+    return LabelledPool(folder=out, kind=kind, summary=summary, holdout=holdout)
+
+
+def policy_stage(store: LabelledPool, policy: PolicyConfig, out: Path) -> dict[str, Any]:
+    """Write the pseudo labels of a whole store and what is to know of them; returns the summary.
+
+    A few thousand images are in memory at once, whatever the size of the pool.
+    """
+    begun = time.monotonic()
+    parts = partial(raw_parts, store.folder)
+    choice = choose(parts, store.kind, policy, store.summary["classes"], store.holdout)
+    summed = Summed(choice=choice)
+    with pq.ParquetWriter(out / LABELS, label_row(store.kind), compression="zstd") as writer:
+        for part in parts():
+            writer.write_table(summed.accept(part))
+    summary = {
+        "verb": "policy",
+        "pseudo": {**summed.facts(), "failures": store.summary["pseudo"]["failures"]},
+        **choice.account(),
+        "policy": as_dict(policy),
+        "store": str(store.folder),
+        "classes": list(choice.classes),
+        "teacher_sha256": store.summary["teacher_sha256"],
+        "seconds": {"policy": time.monotonic() - begun},
+        "versions": versions(),
+    }
+    write_summary(out, summary)
+    return summary
