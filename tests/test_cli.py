@@ -15,8 +15,8 @@ from tiny import MODEL, save_tiny, tiny_task
 
 from ray_st.cli import main
 from ray_st.config import as_dict
-from ray_st.data.sources import open_images
 from ray_st.labeling.config import LabelConfig
+from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models.saved import CARD, WEIGHTS, read_model
 from ray_st.selftraining import folder
@@ -54,7 +54,7 @@ def made(tmp_path_factory):
     write_coco(root / "images" / "one_class.json", classes=("cat",))
     save_tiny(root / "teacher")
     save_tiny(root / "other_teacher", classes=("cat",))
-    images = open_images(str(root / "images"))
+    images = open_pool(str(root / "images"))
     for teacher, name in (("teacher", "pseudo"), ("other_teacher", "other_pseudo")):
         (root / name).mkdir()
         saved = read_model(root / teacher, "teacher")
