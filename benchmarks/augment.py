@@ -1,9 +1,11 @@
 """Training views against torchvision's: JPEG bytes or pixels, with boxes, to a square view.
 
 S1 is compared with torchvision's flip, ScaleJitter, RandomCrop and SanitizeBoundingBoxes; S2 to S4
-with the same behind its RandAugment (two operations), which moves pixels only: it takes no boxes.
-Ours moves boxes too. torchvision decodes by `decode_jpeg`, ours by Pillow, at a fraction of the
-size where the view needs no more.
+with the same behind its RandAugment (two operations an image; ours draws S2's and S3's lines, whose
+operations fire at times). It moves pixels only, for it takes no boxes; ours moves boxes too. It is
+given what it is quickest on: Pillow images for RandAugment, which its functions hand to Pillow, and
+uint8 tensors otherwise, decoded by `decode_jpeg`. Ours decodes by Pillow, at a fraction of the size
+where the view needs no more.
 
 The rate is images a second of CPU time, on one thread.
 """
@@ -25,6 +27,7 @@ from synthetic import random_labels
 from torchvision import tv_tensors
 from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ray_st.data.augment import AugmentConfig, view
 from ray_st.data.images import PAD_RGB, Source
@@ -68,7 +71,7 @@ def ours(
 
 
 def theirs(
-    images: Sequence[Callable[[], torch.Tensor]],
+    images: Sequence[Callable[[], Any]],
     labels: Sequence[Detections],
     size_px: int,
     policy: str,
@@ -88,7 +91,7 @@ def theirs(
 
     def work() -> None:
         for image, (boxes, class_ids) in zip(images, known, strict=True):
-            pixels = image() if strong is None else strong(image())
+            pixels = image() if strong is None else pil_to_tensor(strong(image()))
             place(
                 {
                     "image": tv_tensors.Image(pixels),
@@ -131,19 +134,24 @@ def main() -> None:
     tensors = [decode_jpeg(buffer) for buffer in buffers]
     arrays = [np.ascontiguousarray(tensor.permute(1, 2, 0).numpy()) for tensor in tensors]
     labels = random_labels(NUM_IMAGES, min(arrays[0].shape[:2]), 80, seed=0)
-    kinds: dict[str, tuple[list[Any], list[Any]]] = {
+    pictures = [Image.fromarray(array) for array in arrays]
+    # What is read: ours, torchvision's for S1, torchvision's for RandAugment.
+    kinds: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
         "JPEG bytes": (
             [lambda file=file: Source(file) for file in files],
             [lambda buffer=buffer: decode_jpeg(buffer) for buffer in buffers],
+            [lambda file=file: Image.open(io.BytesIO(file)).convert("RGB") for file in files],
         ),
         "pixels": (
             [lambda source=source: source for source in map(Source.of_pixels, arrays)],
             [lambda tensor=tensor: tensor for tensor in tensors],
+            [lambda picture=picture: picture for picture in pictures],
         ),
     }
     for size_px in given.sizes:
         for policy in POLICIES:
-            for kind, (own, other) in kinds.items():
+            for kind, (own, plain, strong) in kinds.items():
+                other = plain if policy == "S1" else strong
                 compare(
                     f"{policy} from {kind} to {size_px} px, images a CPU second",
                     rate(ours(own, labels, size_px, policy)),

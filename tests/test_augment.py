@@ -179,7 +179,7 @@ def test_boxes_stay_in_the_view_and_the_seed_decides(height, width, size_px, low
 @given(
     height=st.integers(1, 50),
     width=st.integers(1, 50),
-    size_px=st.integers(1, 60),
+    size_px=st.integers(5, 60),  # 50 / 5: the most that scale_jitter may be
     seed=st.integers(0, 2**32),
 )
 def test_a_class_map_goes_with_its_pixels(height, width, size_px, seed):
@@ -237,6 +237,8 @@ def test_the_pixels_do_not_depend_on_the_kind_of_labels():
         ("scale_jitter", (1.2, 0.8)),
         ("scale_jitter", (0, 1)),
         ("scale_jitter", (1, float("inf"))),
+        ("scale_jitter", (1, 10.1)),
+        ("layers", 21),
         ("scale_jitter", (1,)),
         ("colour_jitter", -0.1),
         ("colour_jitter", float("nan")),

@@ -379,7 +379,7 @@ def test_images_that_cannot_be_read_are_named(
         (["--out", "old.png/new.png"], "out: old.png is a file, no folder; pass another --out"),
         (["--images", "0"], "images: must be from 1 to 20, got 0"),
         (["--side-px", "5000"], "side_px: must be from 64 to 1024, got 5000"),
-        (["--seed", "-1"], "seed: must be 0 or more, below 2**62, got -1"),
+        (["--train.seed", "-1"], "train.seed: must be 0 or more, got -1"),
         (["--magnitudes", "5", "31"], "magnitudes: must be from 0 to 30, got 31.0; "),
         (["--augment.policy", "S5"], "augment.policy: must be one of 'S1', 'S2', 'S3', 'S4', got"),
         (["--digits.labeled-digits", "5000"], "digits.labeled_digits: must be at most "),

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import tv_tensors
 
-from ray_st.data.augment import warp
+from ray_st.data.augment import AugmentConfig, view, warp
 from ray_st.data.augment.operations import RANDAUGMENT_RANGES, apply_operation, names
 from ray_st.data.augment.scene import Scene
+from ray_st.data.images import Source
 from ray_st.data.labels import Detections
 
 pytestmark = pytest.mark.pure
@@ -80,7 +81,7 @@ WARPS = {
 }
 
 
-def slow_box(box, where, size_hw):
+def slow_box(box, where, size_hw, rim):
     """Hull of what many points of the border become, clipped; a box that is gone is a rim.
 
     And whether it only just touches the image: there, rounding decides whether it is gone.
@@ -97,9 +98,9 @@ def slow_box(box, where, size_hw):
         is_touching |= min(abs(last), abs(first - side)) < 1e-3
         low, high = min(max(first, 0), side), min(max(last, 0), side)
         if last <= 0:
-            high = RIM * side
+            high = rim * side
         elif first >= side:
-            low = (1 - RIM) * side
+            low = (1 - rim) * side
         hull.append((low, high))
     return [hull[0][0], hull[1][0], hull[0][1], hull[1][1]], is_touching
 
@@ -109,9 +110,13 @@ def slow_box(box, where, size_hw):
 def test_boxes_are_the_hulls_of_their_points(name, amount, h, w, seed):
     change, where = WARPS[name]
     labels = any_boxes(seed, (h, w))
-    found = change(scene_of(labels, (h, w)), amount).labels.boxes_xyxy
-    for one, box in zip(found, labels.boxes_xyxy.tolist(), strict=True):
-        expected, is_touching = slow_box(box, lambda x, y: where(x, y, amount, (h, w)), (h, w))
+    found = change(scene_of(labels, (h, w)), amount).labels
+    for one, is_crowd, box in zip(
+        found.boxes_xyxy, found.is_crowd, labels.boxes_xyxy.tolist(), strict=True
+    ):
+        rim = 0 if is_crowd else RIM  # an ignored rim would hide empty ground
+        moved = lambda x, y: where(x, y, amount, (h, w))  # noqa: E731
+        expected, is_touching = slow_box(box, moved, (h, w), rim)
         assert is_touching or np.abs(one - expected).max() < 1e-3
 
 
@@ -188,3 +193,17 @@ def test_crowds_move_too_but_are_no_objects():
     assert found.boxes_xyxy.tolist() == [[5, 10, 25, 20], [55, 5, 85, 45]]
     assert found.is_crowd.tolist() == [True, False]
     assert found.objects_xyxy().tolist() == [[55, 5, 85, 45]]
+
+
+@pytest.mark.parametrize("name", ["S2", "S4"])
+def test_a_box_that_never_was_in_the_image_does_not_come_in(name):
+    pixels = np.zeros((50, 50, 3), np.uint8)
+    nan = float("nan")
+    corners = [[100, 100, 400, 400], [-90, 0, -10, 50], [nan, 1, 2, 3], [10, 10, 40, 40]]
+    labels = Detections.of(corners, range(4))
+    config = AugmentConfig(policy=name)
+    seen = [
+        view(Source.of_pixels(pixels), labels, 64, np.random.default_rng(seed), config)[1]
+        for seed in range(200)
+    ]
+    assert {class_id for one in seen for class_id in one.class_ids.tolist()} == {3}

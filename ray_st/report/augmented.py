@@ -99,7 +99,8 @@ def _operations(policy: AugmentConfig) -> list[str]:
     if policy.policy == "S4":
         return ["RandAugment", f"{policy.layers} of {len(policy.operations)} operations"]
     tables = [policy.autoaugment] if policy.autoaugment != "none" else []
-    own = [f"{len(policy.sub_policies)} lines"] if policy.sub_policies else []
+    count = len(policy.sub_policies)
+    own = [f"{count} own {'line' if count == 1 else 'lines'}"] if count else []
     return [f"AutoAugment {' and '.join(tables + own)}"]
 
 

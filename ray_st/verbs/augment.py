@@ -26,6 +26,7 @@ from ray_st.report.augmented import Showing, augmented_sheet
 from ray_st.report.sampling import sample
 from ray_st.selftraining.materials import open_train
 from ray_st.tasks import TaskName, make_task
+from ray_st.training.schedule import TrainConfig
 
 _PNG = b"\x89PNG\r\n\x1a\n"  # how every such file begins
 
@@ -44,8 +45,6 @@ class AugmentVerb:
     """Levels of S4 to show, a row each; as augment.magnitude."""
     side_px: int = 240
     """Longer side of a picture on the sheet, pixels."""
-    seed: int = 0
-    """Seed of the training whose views are shown, as train.seed."""
     dry_run: bool = False
     """Resolve and check everything, print it, and stop."""
     task: TaskName = "detection"
@@ -53,13 +52,13 @@ class AugmentVerb:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     digits: DigitsConfig = field(default_factory=DigitsConfig)
 
     def __post_init__(self) -> None:
         rules = {
             "images": (1 <= self.images <= 20, "from 1 to 20"),
             "side_px": (64 <= self.side_px <= 1024, "from 64 to 1024"),
-            "seed": (0 <= self.seed < 2**62, "0 or more, below 2**62"),
         }
         for name, (is_met, rule) in rules.items():
             require(is_met, name, rule, getattr(self, name))
@@ -90,7 +89,7 @@ def run(config: AugmentVerb, console: Console) -> None:
             recipe=config.augment,
             magnitudes=config.magnitudes,
             size_px=config.model.image_size_px,
-            seed=config.seed,
+            seed=config.train.seed,
             classes=human.classes,
             side_px=config.side_px,
         )

@@ -13,6 +13,8 @@ from typing import ClassVar, Literal
 from ray_st.config import require
 from ray_st.data.augment.policies import AUTOAUGMENT, RANDAUGMENT, Policy, require_known
 
+_MAX_SCALE = 10  # of the view's side: larger would be memory for pixels that are cropped
+_MAX_LAYERS = 20
 _MAX_MAGNITUDE = 30  # beyond the listing's 10 the operations go on in proportion
 
 # Paper, section 3.1: flip and jitter; with AutoAugment; with a larger jitter; with RandAugment.
@@ -53,7 +55,8 @@ class AugmentConfig:
     """How many of RandAugment's operations an image gets (S4)."""
 
     magnitude: float = 10.0
-    """Level of RandAugment's operations (S4): 10 is the paper's, 0 weakest, 30 the most."""
+    """Level of RandAugment's operations (S4), 0 to 30; the paper's is 10. Warps grow with it,
+    blends are neutral at 5, Posterize and Solarize grow weaker."""
 
     operations: tuple[str, ...] = RANDAUGMENT
     """What RandAugment draws from (S4)."""
@@ -74,13 +77,19 @@ class AugmentConfig:
             require(0 <= value <= 1, f"augment.{name}", "from 0 to 1", value, "0 changes none")
         low, high = self.jitter
         require(
-            0 < low <= high < float("inf"),
+            0 < low <= high <= _MAX_SCALE,
             "augment.scale_jitter",
-            "two numbers above 0, the smaller first",
+            f"two numbers above 0 and up to {_MAX_SCALE}, the smaller first",
             self.scale_jitter,
             "0.8 and 1.2 are the paper's Augment-S1",
         )
-        require(self.layers >= 1, "augment.layers", "1 or more", self.layers, "S1 has none")
+        require(
+            1 <= self.layers <= _MAX_LAYERS,
+            "augment.layers",
+            f"from 1 to {_MAX_LAYERS}",
+            self.layers,
+            "S1 has no operations",
+        )
         require(
             0 <= self.magnitude <= _MAX_MAGNITUDE,
             "augment.magnitude",
@@ -88,7 +97,13 @@ class AugmentConfig:
             self.magnitude,
             "10 is the paper's",
         )
-        require(self.reference_px >= 0, "augment.reference_px", "0 or more", self.reference_px)
+        require(
+            self.reference_px >= 0,
+            "augment.reference_px",
+            "0 or more",
+            self.reference_px,
+            "640 is COCO's, 0 takes amounts as they stand",
+        )
         self._check_table()
 
     def _check_table(self) -> None:
@@ -98,9 +113,9 @@ class AugmentConfig:
             require(
                 self.policy in users or value == field.default,
                 f"augment.{field.name}",
-                f"left out with augment.policy {self.policy}",
+                f"left at {field.default!r} with augment.policy {self.policy}",
                 value,
-                f"{' and '.join(users)} use it",
+                f"{' and '.join(users)} {'uses' if len(users) == 1 else 'use'} it",
             )
         for name in self.operations:
             require_known(name, "augment.operations")

@@ -30,7 +30,8 @@ def view(
     framing = Framing.draw(source.size_hw, size_px, rng, config)
     scene = Scene(
         image=source.read(framing.target_px),
-        labels=labels,
+        # Else a policy would give a box that never was in the image a place in it.
+        labels=labels.within(source.size_hw),
         size_hw=source.size_hw,
         unit_px=config.unit_px(source.size_hw),
     )

@@ -124,6 +124,12 @@ class Detections(Labels):
         """Keep the boxes of at least this score."""
         return self[self.scores >= threshold]
 
+    def within(self, size_hw: tuple[int, int]) -> Detections:
+        """Leave out boxes that show nothing of the image, and those that are no numbers."""
+        seen = boxes.clip(self.boxes_xyxy, size_hw)
+        is_there: np.ndarray = np.all(seen[:, 2:] > seen[:, :2], axis=1)
+        return self[is_there]
+
     def mirrored(self, width_px: int) -> Detections:
         """Mirror the boxes."""
         turned = self.boxes_xyxy.copy()
@@ -137,7 +143,7 @@ class Detections(Labels):
         """
         moved = boxes.clip(warp.hulls(self.boxes_xyxy), size_hw)
         low, high, sides = moved[:, :2], moved[:, 2:], np.asarray(size_hw[::-1], np.float64)
-        is_gone = low == high
+        is_gone = (low == high) & ~self.is_crowd[:, None]  # a crowd's rim would hide empty ground
         low[is_gone] = np.minimum(low, sides * (1 - _RIM))[is_gone]
         high[is_gone] = np.maximum(high, sides * _RIM)[is_gone]
         return self.with_boxes(moved)

@@ -62,6 +62,11 @@ class Labels(ABC):
     def above(self, threshold: float) -> Labels:
         """Keep what scores at least this, 0..1."""
 
+    def within(self, size_hw: tuple[int, int]) -> Labels:
+        """Leave out what lies outside of an image of this size."""
+        del size_hw
+        return self
+
     @abstractmethod
     def mirrored(self, width_px: int) -> Labels:
         """Follow an image of this width that is mirrored left to right."""
