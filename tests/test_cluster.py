@@ -259,7 +259,9 @@ def test_a_start_reaches_every_worker(human: LabeledSet, tmp_path: Path, num_wor
     tensors = timm.create_model("test_resnet").state_dict()
     torch.save(tensors, tmp_path / "w.pth")
     # A rate that moves nothing: what comes out is what came in.
-    train = replace(LEARNING.train, steps=1, lr=1e-12, warmup_steps=0, num_workers=num_workers)
+    train = replace(
+        LEARNING.train, steps=1, lr=1e-12, warmup_steps=0, num_workers=num_workers, loaders=0
+    )
     learning = replace(LEARNING, train=train)
     half = (0.5, 0.5, 0.5)
     config = InitConfig(start="imagenet", weights=str(tmp_path / "w.pth"), mean=half, std=half)
@@ -311,7 +313,7 @@ def test_zero_workers_without_loaders_train_in_this_process(
 def test_two_workers_agree_and_learn(
     human: LabeledSet, val: LabeledSet, pool: LabeledSet, tmp_path: Path
 ) -> None:
-    train = replace(LEARNING.train, num_workers=2, steps=20)
+    train = replace(LEARNING.train, num_workers=2, steps=20, loaders=0)
     metrics = fit(student_job(human, val, pool, train), tmp_path)
     log = load_log(tmp_path)
     assert log[-1]["loss"] < log[0]["loss"]
@@ -378,7 +380,8 @@ def test_a_sweep_ends_with_a_row_a_trial(
 ) -> None:
     config = SweepConfig(alphas=(2.0,), steps=3, plain_at_largest=True)
     counters = {name: Silent() for name in ("alpha_2", "plain_2")}
-    rows = run_sweep(student_job(human, val, pool), config, tmp_path, at_once=1, counters=counters)
+    job = student_job(human, val, pool, replace(LEARNING.train, loaders=0))
+    rows = run_sweep(job, config, tmp_path, at_once=1, counters=counters)
     assert {row["steps"] for row in rows} == {3}
     assert [(row["alpha"], row["normalised"]) for row in rows] == [
         (2.0, True),

@@ -27,7 +27,9 @@ ROOT = Path(__file__).parents[1]
 RECIPE = """
 model: {backbone: test_resnet, image_size_px: 64, levels: [3, 4], channels: 16, head_convs: 1}
 augment: {flip_probability: 0.0}
-train: {steps: 6, batch_size: 4, optimizer: adamw, lr: 0.002, warmup_steps: 2, cpus_per_worker: 1}
+train:
+  {steps: 6, batch_size: 4, optimizer: adamw, lr: 0.002, warmup_steps: 2, cpus_per_worker: 1,
+   loaders: 0}
 label: {actors: [1, 1], block_images: 8}
 policy: {score_threshold: 0.05}
 sweep: {alphas: [1.0], steps: 2, plain_at_largest: false}
@@ -159,7 +161,7 @@ def test_label_train_eval_sweep_by_hand(world: Path, tmp_path: Path) -> None:
 
 def test_a_submitted_job_runs_the_whole_loop(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "job"
-    short = ["--no-loop.human-only", "--sweep.alphas=[]"]
+    short = ["--no-loop.human-only", "--sweep.alphas=[]", "--train.loaders=1"]
     # Thresholds from the teacher's own validation: the recipe's number has nothing to say then.
     short += ["--policy.score-threshold=0.5", "--policy.target-precision=0"]
     # Ray's sockets stand in its folder, and their paths may have 107 characters at most.
