@@ -11,6 +11,7 @@ running what is missing one image at a time.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data.checkpoint import CheckpointConfig
+from ray.util.annotations import RayDeprecationWarning
 
 from ray_st.config import UserError
 from ray_st.data.labels import Labels
@@ -40,6 +42,7 @@ from ray_st.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 _VIEWS_AT_ONCE = 64  # decoded in one piece
+_BLOCKS_A_READER = 4
 _MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
 _FORM: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 _RETRIES = 2  # of a task whose process died, before its block is left for the search
@@ -123,7 +126,7 @@ class Labeler:
         if not part.files:
             pq.write_table(pa.concat_tables(part.rows()), files[0])
         self.count(len(shard.ids()))
-        self._execute(files, shard, self.config)
+        self._execute(files, shard, replace(self.config, block_images=self._block(part)))
         lost = np.setdiff1d(part.ids(), shard.ids())
         if len(lost):
             logger.warning("%d images died with their process; each is tried alone", len(lost))
@@ -132,6 +135,12 @@ class Labeler:
             self._record_killers(part, shard)
         _require_once(part, shard)
         shard.publish()
+
+    def _block(self, part: ImageShard) -> int:
+        """Images a block: fewer than asked for where they would not keep all readers at work."""
+        config = self.config
+        shared = part.num_rows // (_BLOCKS_A_READER * config.readers)
+        return min(config.block_images, max(_VIEWS_AT_ONCE, shared))
 
     def _execute(self, files: Sequence[str], shard: Shard, config: LabelConfig) -> None:
         """Run Ray Data over the images of some files that stand in none of the shard's."""
@@ -143,7 +152,9 @@ class Labeler:
             checkpoint_path=str((shard.work / "checkpoint").absolute()),
             delete_checkpoint_on_success=False,
         )
-        with ray.data.DataContext.current(context):
+        with ray.data.DataContext.current(context), warnings.catch_warnings():
+            # Ray knows no other way to bound retries; it goes in 2.64, which is not allowed yet.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
             # No path is parsed for partitions: `a=b` is a name like any other.
             images = ray.data.read_parquet(list(files), partitioning=None)
             images = images.select_columns(IMAGE_ROW.names)
