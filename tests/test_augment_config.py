@@ -70,7 +70,7 @@ def test_what_a_policy_does_not_use_is_refused(policy, field, value, users):
         config = AugmentConfig(policy=policy, **{field: value})
         assert getattr(config, field) == value
         return
-    words = rf"^augment\.{field}: must be left out with augment\.policy {policy}, got .*{users} use"
+    words = rf"^augment\.{field}: must be its default.* augment\.policy {policy}, .*{users} use"
     with pytest.raises(UserError, match=words):
         AugmentConfig(policy=policy, **{field: value})
 
@@ -84,7 +84,7 @@ def test_every_policy_can_be_flipped_scaled_and_coloured(policy):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"policy": "S4", "layers": 0}, "layers: must be 1 or more"),
+        ({"policy": "S4", "layers": 0}, "layers: must be from 1 to 20"),
         ({"policy": "S4", "magnitude": -1.0}, "magnitude: must be from 0 to 30"),
         ({"policy": "S4", "magnitude": 30.5}, "magnitude: must be from 0 to 30"),
         ({"policy": "S4", "magnitude": float("nan")}, "magnitude: must be from 0 to 30"),

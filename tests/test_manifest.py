@@ -215,25 +215,25 @@ def test_globs_choose_names_and_enter_only_what_can_hold_them(tmp_path):
 
 
 def test_a_bucket_is_listed_and_written(tmp_path):
-    filesystem, folder = storage.locate("mock://bucket/pool")
+    filesystem, folder = storage.locate("mock://indexed/pool")
     for name in ("b.jpg", "sub/a #1.png", ".c.jpg", "d.txt", "sub/deep/e.jpg"):
         filesystem.create_dir(f"{folder}/{name}".rpartition("/")[0])
         with filesystem.open_output_stream(f"{folder}/{name}") as stream:
             stream.write(name.encode())
     names = ["b.jpg", "sub/a #1.png", "sub/deep/e.jpg"]
-    for images, last in (("mock://bucket/pool/", 3), ("mock://bucket/pool/**/*.png", 1)):
-        out = f"mock://bucket/manifest{last}"
+    for images, last in (("mock://indexed/pool/", 3), ("mock://indexed/pool/**/*.png", 1)):
+        out = f"mock://indexed/manifest{last}"
         index(images, out)
         assert len(uris_of(out)) == last
-    assert uris_of("mock://bucket/manifest3") == [f"mock://bucket/pool/{name}" for name in names]
-    assert fetch(uris_of("mock://bucket/manifest1")[0]) == b"sub/a #1.png"
+    assert uris_of("mock://indexed/manifest3") == [f"mock://indexed/pool/{name}" for name in names]
+    assert fetch(uris_of("mock://indexed/manifest1")[0]) == b"sub/a #1.png"
     with filesystem.open_output_stream(f"{folder}/c.jpg") as stream:
         stream.write(b"new")
-    done = index("mock://bucket/pool", "mock://bucket/manifest3")
+    done = index("mock://indexed/pool", "mock://indexed/manifest3")
     assert counts(done) == (4, 1, 0)
-    index("mock://bucket", "mock://elsewhere/manifest")
+    index("mock://indexed", "mock://elsewhere/manifest")
     assert len(uris_of("mock://elsewhere/manifest")) == 4
-    assert uris_of("mock://bucket/manifest3")[3] == "mock://bucket/pool/c.jpg"
+    assert uris_of("mock://indexed/manifest3")[3] == "mock://indexed/pool/c.jpg"
 
 
 def test_a_link_to_a_folder_above_ends(tmp_path):

@@ -113,7 +113,7 @@ class AugmentConfig:
             require(
                 self.policy in users or value == field.default,
                 f"augment.{field.name}",
-                f"left at {field.default!r} with augment.policy {self.policy}",
+                f"its default{_shown(field.default)} with augment.policy {self.policy}",
                 value,
                 f"{' and '.join(users)} {'uses' if len(users) == 1 else 'use'} it",
             )
@@ -151,3 +151,7 @@ class AugmentConfig:
     def unit_px(self, size_hw: tuple[int, int]) -> float:
         """Source pixels in one pixel of a policy's listing, for an image of this size."""
         return max(size_hw) / self.reference_px if self.reference_px else 1.0
+
+
+def _shown(default: object) -> str:
+    return f" ({default})" if isinstance(default, int | float | str) else ""
