@@ -128,6 +128,22 @@ def require_equal_weights(one: Path, other: Path) -> None:
 # Streams
 
 
+def human_stream(
+    human: LabeledSet, augment: AugmentConfig, *, seed: int, loaders: int = 1
+) -> Stream:
+    return Stream(
+        rows=ray.put(human.rows),
+        num_images=human.rows.num_rows,
+        origin=Origin.HUMAN,
+        batch_size=4,
+        size_px=64,
+        augment=augment,
+        order_seed=seed,
+        view_seed=seed,
+        loaders=loaders,
+    )
+
+
 def global_batches(stream: Stream, num_workers: int, first: int, last: int) -> list[list[int]]:
     """Image ids of each step's global batch, in order."""
     parts = [
@@ -141,17 +157,7 @@ def global_batches(stream: Stream, num_workers: int, first: int, last: int) -> l
 
 
 def test_two_workers_and_a_resumed_one_see_the_same_global_batches(human: LabeledSet) -> None:
-    stream = Stream(
-        rows=ray.put(human.rows),
-        num_images=human.rows.num_rows,
-        origin=Origin.HUMAN,
-        batch_size=4,
-        size_px=64,
-        augment=AugmentConfig(),
-        order_seed=3,
-        view_seed=3,
-        loaders=2,
-    )
+    stream = human_stream(human, AugmentConfig(), seed=3, loaders=2)
     alone = global_batches(stream, 1, 0, 40)  # 160 images: three blocks, 13 epochs of 12 images
     assert len(alone) == 40
     epochs = [alone[3 * e] + alone[3 * e + 1] + alone[3 * e + 2] for e in range(13)]
@@ -162,17 +168,7 @@ def test_two_workers_and_a_resumed_one_see_the_same_global_batches(human: Labele
 
 
 def test_views_are_the_same_whoever_makes_them(human: LabeledSet) -> None:
-    stream = Stream(
-        rows=ray.put(human.rows),
-        num_images=human.rows.num_rows,
-        origin=Origin.HUMAN,
-        batch_size=4,
-        size_px=64,
-        augment=AugmentConfig(policy="S4"),
-        order_seed=3,
-        view_seed=3,
-        loaders=1,
-    )
+    stream = human_stream(human, AugmentConfig(policy="S4"), seed=3)
     share = Share(worker=1, num_workers=2)
     by_tasks = list(stream.batches(5, 45, share))  # 80 images: two blocks
     in_worker = list(replace(stream, loaders=0).batches(5, 45, share))
@@ -205,17 +201,7 @@ def test_a_pair_is_a_human_and_a_pseudo_half(human: LabeledSet, pool: LabeledSet
 
 
 def test_two_view_seeds_show_the_same_images_differently(human: LabeledSet) -> None:
-    first = Stream(
-        rows=ray.put(human.rows),
-        num_images=human.rows.num_rows,
-        origin=Origin.HUMAN,
-        batch_size=4,
-        size_px=64,
-        augment=AugmentConfig(scale_jitter=(0.5, 2.0)),
-        order_seed=0,
-        view_seed=0,
-        loaders=1,
-    )
+    first = human_stream(human, AugmentConfig(scale_jitter=(0.5, 2.0)), seed=0)
     pairs = paired_batches(first, replace(first, view_seed=1), 0, 5, Share(worker=0, num_workers=1))
     for batch in pairs:
         one, other = batch.image_ids.view(2, 4)

@@ -11,7 +11,6 @@ count, so that a reader never meets a half-written file.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_st.config import UserError
+from ray_st.data import storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import FAILURE_ROW, kind_of, label_row
 
@@ -198,7 +198,4 @@ def _entry(file: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write whole or not at all."""
-    scratch = path.with_name(path.name + ".part")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(scratch, path)  # noqa: PTH105 - Path.replace hides that this is atomic
+    storage.put(str(path), (json.dumps(content, indent=2) + "\n").encode())
