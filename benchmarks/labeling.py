@@ -23,10 +23,8 @@ from ray_st.data.views import fitted_views
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.pool import label
-from ray_st.labeling.teacher import Teacher
-from ray_st.models.saved import SavedModel
+from ray_st.labeling.teacher import SavedTeacher, Teacher
 from ray_st.tasks import make_task
-from ray_st.tasks.task import Task
 
 SMALL, LARGE, BATCH = 384, 1920, 32
 
@@ -37,12 +35,12 @@ def repeated(images: pa.Table, count: int) -> pa.Table:
     return rows.set_column(0, "image_id", pa.array(range(count), pa.int64())).cast(IMAGE_ROW)
 
 
-def pool_run(images: pa.Table, saved: SavedModel, task: Task, count: int) -> tuple[float, float]:
+def pool_run(images: pa.Table, teacher: SavedTeacher, count: int) -> tuple[float, float]:
     """Wall and CPU seconds of labelling `count` images."""
     with tempfile.TemporaryDirectory() as folder:
         config = LabelConfig(actors=(1, 1), batch_size=BATCH, block_images=128, readers=1)
         wall, cpu = time.monotonic(), busy_s()
-        label(Images.of_rows(repeated(images, count)), saved, task, Path(folder), config, None)
+        label(Images.of_rows(repeated(images, count)), teacher, Path(folder), config, None)
         return time.monotonic() - wall, busy_s() - cpu
 
 
@@ -66,13 +64,14 @@ def main() -> None:
         images = labeled.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
         saved = random_model(labeled.classes)
         task = make_task("detection", MODEL, len(labeled.classes))
-        teacher = Teacher(saved.load(), task)
+        source = SavedTeacher(saved=saved, task=task)
+        teacher = source.load("cpu")
         with connected("local"):
-            start_up = pool_run(images, saved, task, BATCH)[0]  # also warms Ray up
+            start_up = pool_run(images, source, BATCH)[0]  # also warms Ray up
             rates: dict[str, list[float]] = {"ours": [], "bare": []}
 
             def ours() -> float:
-                small, large = (pool_run(images, saved, task, count) for count in (SMALL, LARGE))
+                small, large = (pool_run(images, source, count) for count in (SMALL, LARGE))
                 rates["ours"].append((LARGE - SMALL) / (large[1] - small[1]))
                 return (LARGE - SMALL) / (large[0] - small[0])
 

@@ -18,6 +18,7 @@ from ray_st.config import as_dict
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import CARD, WEIGHTS, read_model
 from ray_st.selftraining import folder
 from ray_st.selftraining.stages import label_stage
@@ -60,7 +61,9 @@ def made(tmp_path_factory):
         saved = read_model(root / teacher, "teacher")
         here = LabelConfig(actors=(0, 0))
         all_of_it = PolicyConfig(score_threshold=0.0)
-        label_stage(images, saved, tiny_task(), root / name, here, all_of_it, None)
+        label_stage(
+            images, SavedTeacher(saved=saved, task=tiny_task()), root / name, here, all_of_it, None
+        )
     return root
 
 

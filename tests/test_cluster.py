@@ -26,6 +26,7 @@ from ray_st.data.sources.folder import image_rows
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.pool import label, read_raw
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.models.saved import read_model
@@ -320,7 +321,13 @@ def test_every_image_ends_as_labels_or_as_a_failure(
     uris = [*names, str(broken), str(missing)]
     images = Images.of_rows(image_rows(list(range(100, 100 + len(uris))), uris))
     config = LabelConfig(actors=(2, 2), block_images=4, batch_size=3)
-    label(images, saved, LEARNING.make_task(3), tmp_path / "pool", config, None)
+    label(
+        images,
+        SavedTeacher(saved=saved, task=LEARNING.make_task(3)),
+        tmp_path / "pool",
+        config,
+        None,
+    )
     rows = read_raw(tmp_path / "pool")
     failures = pq.read_table(tmp_path / "pool" / "failures.parquet").sort_by("image_id")
     assert rows["image_id"].to_pylist() == list(range(100, 120))
@@ -329,7 +336,9 @@ def test_every_image_ends_as_labels_or_as_a_failure(
     assert set(rows["height_px"].to_pylist()) == {64}
 
     here = LabelConfig(actors=(0, 0), batch_size=7)
-    label(images, saved, LEARNING.make_task(3), tmp_path / "here", here, None)
+    label(
+        images, SavedTeacher(saved=saved, task=LEARNING.make_task(3)), tmp_path / "here", here, None
+    )
     again = read_raw(tmp_path / "here")
     assert again["uri"].equals(rows["uri"])
     for name in ("boxes_xyxy", "scores"):
@@ -341,8 +350,7 @@ def test_a_pool_of_nothing_but_failures(undisturbed: Path, tmp_path: Path) -> No
     images = Images.of_rows(image_rows([7], [str(tmp_path / "missing.jpg")]))
     label(
         images,
-        read_model(undisturbed, "teacher"),
-        LEARNING.make_task(3),
+        SavedTeacher(saved=read_model(undisturbed, "teacher"), task=LEARNING.make_task(3)),
         tmp_path / "out",
         LabelConfig(),
         None,

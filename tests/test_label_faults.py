@@ -26,6 +26,7 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images, open_pool
 from ray_st.labeling.pool import label, read_raw
 from ray_st.labeling.store import Store
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.labeling.verify import findings
 from ray_st.models import ModelConfig, build
 from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
@@ -94,14 +95,20 @@ def test_an_image_that_kills_its_process_is_found_and_recorded(
     saved = read_model(teacher, "teacher")
     deadly = DeadlySaved(weights=saved.weights, card=saved.card)
     config = LabelConfig(actors=(1, 1), block_images=4, batch_size=2, file_images=4)
-    label(images, deadly, TASK, tmp_path / "out", config, None)
+    label(images, SavedTeacher(saved=deadly, task=TASK), tmp_path / "out", config, None)
     assert read_raw(tmp_path / "out")["image_id"].to_pylist() == [0, 1, 2, 3, 4, *range(6, 12)]
     failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert [(row["image_id"], row["uri"], row["stage"]) for row in failures] == [
         (5, uris[5], "process")
     ]
     living = Images.of_rows(image_rows([*range(5), *range(6, 12)], [*uris[:5], *uris[6:]]))
-    label(living, saved, TASK, tmp_path / "here", LabelConfig(actors=(0, 0)), None)
+    label(
+        living,
+        SavedTeacher(saved=saved, task=TASK),
+        tmp_path / "here",
+        LabelConfig(actors=(0, 0)),
+        None,
+    )
     require_same_labels(tmp_path / "out", tmp_path / "here")
 
 
@@ -109,10 +116,10 @@ def test_labels_of_another_teacher_are_not_mixed_in(pool: Path, teacher: Path, t
     saved = read_model(teacher, "teacher")
     images = Images.of_rows(list_images(str(pool)).slice(0, 4))
     here = LabelConfig(actors=(0, 0))
-    label(images, saved, TASK, tmp_path, here, None)
+    label(images, SavedTeacher(saved=saved, task=TASK), tmp_path, here, None)
     other = SavedModel(weights=saved.weights + b" ", card=saved.card)
     with pytest.raises(UserError, match=r"another kind \(teacher_sha256 differ\)"):
-        label(images, other, TASK, tmp_path, here, None)
+        label(images, SavedTeacher(saved=other, task=TASK), tmp_path, here, None)
 
 
 def test_a_killed_driver_goes_on_behind_what_is_written(
@@ -148,7 +155,13 @@ def test_a_killed_driver_goes_on_behind_what_is_written(
     images = open_pool(index)
     assert findings(store, {part.number: part.rows() for part in images.shards}) == []
     saved = read_model(teacher, "teacher")
-    label(images, saved, TASK, tmp_path / "here", LabelConfig(actors=(0, 0)), None)
+    label(
+        images,
+        SavedTeacher(saved=saved, task=TASK),
+        tmp_path / "here",
+        LabelConfig(actors=(0, 0)),
+        None,
+    )
     require_same_labels(out, tmp_path / "here")
     verify = [sys.executable, "-m", "ray_st", "verify", str(out), f"--images={index}"]
     told = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True, check=False)

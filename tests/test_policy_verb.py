@@ -19,6 +19,7 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images, open_pool
 from ray_st.labeling.policy import Holdout, PolicyConfig, pool_facts, pseudo_labels
 from ray_st.labeling.pool import label, raw_parts, read_raw
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import read_model, save_model
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.stages import label_stage, read_pseudo
@@ -54,13 +55,14 @@ def world(tmp_path_factory):
     images = open_pool(str(root / "images"))
     (root / "pseudo").mkdir()
     policy = PolicyConfig(score_threshold=0.2)
-    label_stage(images, saved, tiny_task(), root / "pseudo", HERE, policy, None)
+    label_stage(
+        images, SavedTeacher(saved=saved, task=tiny_task()), root / "pseudo", HERE, policy, None
+    )
     truth = open_labeled(f"coco:{root}/images/good.json")
     (root / "eval").mkdir()
     label(
         Images.of_rows(truth.rows.select(IMAGE_ROW.names)),
-        saved,
-        tiny_task(),
+        SavedTeacher(saved=saved, task=tiny_task()),
         root / "eval",
         HERE,
         None,

@@ -1,6 +1,6 @@
 """A teacher in a process of its own: views in, STORE_ROWs out.
 
-In: a saved model; tables of views. Out: a row an image, labelled or failed. Next: `pool.py`.
+In: a `TeacherSource`; tables of views. Out: a row an image, labelled or failed. Next: `pool.py`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,20 @@ import torch
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.views import Views
 from ray_st.labeling.store import FAILED, OK, store_row
-from ray_st.labeling.teacher import Teacher
+from ray_st.labeling.teacher import Predictor
 from ray_st.progress import Counter
-from ray_st.tasks.task import Task
 
 
 class TeacherActor:
     """A teacher in a process of its own: loaded once, then views in, labels out."""
 
-    def __init__(
-        self, saved: Any, task: Task, cpus: float, gpus: float, counter: Counter | None
-    ) -> None:
-        """`saved` is a `SavedModel`, or a reference to one in the object store."""
-        saved = ray.get(saved) if isinstance(saved, ray.ObjectRef) else saved
+    def __init__(self, source: Any, cpus: float, gpus: float, counter: Counter | None) -> None:
+        """`source` is a `TeacherSource`, or a reference to one in the object store."""
+        source = ray.get(source) if isinstance(source, ray.ObjectRef) else source
         torch.set_num_threads(max(1, int(cpus)))
-        device = "cuda" if gpus > 0 else "cpu"
-        self._teacher = Teacher(saved.load(device), task, device)
+        self._teacher: Predictor = source.load("cuda" if gpus > 0 else "cpu")
         self._counter = counter
-        self._schema = store_row(self._teacher.kind, saved.digest)
+        self._schema = store_row(self._teacher.kind, source.digest)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Label a table of views; a view that is none becomes a failed row."""

@@ -1,6 +1,6 @@
 """The left wing's edge: an actor pool with the teacher, mapped over the images by Ray Data.
 
-In: IMAGE_ROWs and a saved model. Out: a `Store` of every prediction above the floor, in `raw/`, and
+In: IMAGE_ROWs and a teacher. Out: a `Store` of every prediction above the floor, in `raw/`, and
 `failures.parquet`. Next: `training`.
 
 Each shard is a checkpointed execution of its own: Ray records which image ids are written, in two
@@ -35,9 +35,8 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images, ImageShard
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
 from ray_st.labeling.store import OK, Shard, Store, failed_rows, store_row
-from ray_st.models.saved import SavedModel
+from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
-from ray_st.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,27 +49,26 @@ _RETRIES = 2  # of a task whose process died, before its block is left for the s
 
 def label(
     images: Images,
-    saved: SavedModel,
-    task: Task,
+    teacher: TeacherSource,
     out: Path,
     config: LabelConfig,
     counter: Counter | None,
 ) -> None:
     """Label every image once: the store `out/raw`, and `out/failures.parquet`.
 
-    `task` is the model's own. An image that cannot be read, or that kills whoever reads it, is a
+    An image that cannot be read, or that kills whoever reads it, is a
     row of failures.parquet; the run goes on. An interrupted call goes on where it was.
     """
     store = _store(out)
     store.claim(
         {
-            "teacher_sha256": saved.digest,
-            "task": saved.card.task,
-            "classes": list(saved.card.classes),
-            "image_size_px": saved.card.model.image_size_px,
+            "teacher_sha256": teacher.digest,
+            "task": teacher.task.name,
+            "classes": list(teacher.classes),
+            "image_size_px": teacher.image_size_px,
         }
     )
-    labeler = Labeler(saved=saved, task=task, config=config, counter=counter)
+    labeler = Labeler(teacher=teacher, config=config, counter=counter)
     for part in images.shards:
         shard = store.shard(part.number)
         if shard.facts is not None:
@@ -105,14 +103,13 @@ def _store(out: Path) -> Store:
 class Labeler:
     """A teacher and how it is run."""
 
-    saved: SavedModel
-    task: Task
+    teacher: TeacherSource
     config: LabelConfig
     counter: Counter | None
 
     @property
     def _schema(self) -> pa.Schema:
-        return store_row(self.task.kind, self.saved.digest)
+        return store_row(self.teacher.task.kind, self.teacher.digest)
 
     def count(self, done: int) -> None:
         """Say that so many images were labelled before."""
@@ -166,7 +163,7 @@ class Labeler:
 
     def _labeled(self, images: ray.data.Dataset, config: LabelConfig) -> ray.data.Dataset:
         """Images to STORE_ROWs, lazily."""
-        side = self.saved.card.model.image_size_px
+        side = self.teacher.image_size_px
         least, most = config.actors
 
         def views(table: pa.Table) -> Iterator[pa.Table]:
@@ -185,8 +182,7 @@ class Labeler:
             .map_batches(
                 TeacherActor,
                 fn_constructor_args=(
-                    ray.put(self.saved),
-                    self.task,
+                    ray.put(self.teacher),
                     config.cpus_per_actor,
                     config.gpus_per_actor,
                     self.counter,
@@ -216,9 +212,9 @@ class Labeler:
         """The same without a pool: one process, one thread of control, for a debugger."""
         config = self.config
         teacher = TeacherActor(
-            self.saved, self.task, config.cpus_per_actor, config.gpus_per_actor, self.counter
+            self.teacher, config.cpus_per_actor, config.gpus_per_actor, self.counter
         )
-        side = self.saved.card.model.image_size_px
+        side = self.teacher.image_size_px
         rows = pa.concat_tables(part.rows())
         starts = range(0, rows.num_rows, config.batch_size)
         some = (rows.slice(start, config.batch_size) for start in starts)

@@ -1,10 +1,14 @@
 """The teacher: pixels to raw predictions in source-image pixels, on one device, without Ray.
 
 In: a model, then batches of fitted views. Out: `Labels` an image, above the task's low floor:
-thresholds are the business of `policy/`. Next: `verify.py`.
+thresholds are the business of `policy/`. `TeacherSource` is what travels to where it is loaded.
+Next: `verify.py`.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +16,42 @@ from torch import nn
 
 from ray_st.data.labels import Labels
 from ray_st.data.placed import Placed
+from ray_st.models.saved import SavedModel
 from ray_st.tasks.task import Task
+
+
+class Predictor(Protocol):
+    """Whatever labels fitted views, on one device, in one process."""
+
+    @property
+    def kind(self) -> type[Labels]:
+        """The kind of labels that it gives."""
+
+    def predict(self, pixels: np.ndarray, sizes_hw: np.ndarray) -> list[Labels]:
+        """Label fitted views; arguments and result are as `Teacher.predict` says."""
+
+
+class TeacherSource(Protocol):
+    """A teacher at rest: small enough to be sent to any worker, which loads it."""
+
+    @property
+    def digest(self) -> str:
+        """The name by which labels remember it: another hash, another teacher."""
+
+    @property
+    def task(self) -> Task:
+        """What it has learned."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the class ids in its labels, in order."""
+
+    @property
+    def image_size_px(self) -> int:
+        """Side of the views that it looks at."""
+
+    def load(self, device: torch.device | str) -> Predictor:
+        """Make it ready on a device."""
 
 
 class Teacher:
@@ -46,3 +85,30 @@ class Teacher:
             one.in_source(Placed.fitting((int(h), int(w)), side))
             for one, (h, w) in zip(found, sizes_hw, strict=True)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedTeacher:
+    """The `TeacherSource` of a model folder."""
+
+    saved: SavedModel
+    task: Task
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return self.saved.digest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """As the model's card names them."""
+        return self.saved.card.classes
+
+    @property
+    def image_size_px(self) -> int:
+        """The size that the model was trained with."""
+        return self.saved.card.model.image_size_px
+
+    def load(self, device: torch.device | str) -> Teacher:
+        """Build the model; its BatchNorms are folded away."""
+        return Teacher(self.saved.load(device), self.task, device)

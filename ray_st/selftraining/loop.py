@@ -20,6 +20,7 @@ from ray_st.config import require
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.policy import Holdout, PolicyConfig
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.initialise import Start
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
@@ -105,8 +106,7 @@ class Loop:
         with shown({"label": pool.num_rows}, self.console) as counters:
             summary, accepted = label_stage(
                 Images.of_rows(pool),
-                teacher,
-                task,
+                SavedTeacher(saved=teacher, task=task),
                 out,
                 self.label,
                 self.policy,

@@ -23,7 +23,8 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.policy import Holdout, PolicyConfig, human_fact, pool_facts
 from ray_st.labeling.pool import label, raw_kind
-from ray_st.models.saved import SavedModel, versions
+from ray_st.labeling.teacher import TeacherSource
+from ray_st.models.saved import versions
 from ray_st.progress import Counter
 from ray_st.selftraining.acceptance import (
     LABELS,
@@ -84,8 +85,7 @@ def role_of(*, has_pseudo: bool) -> Literal["teacher", "student"]:
 
 def label_stage(
     images: Images,
-    saved: SavedModel,
-    task: Task,
+    teacher: TeacherSource,
     out: Path,
     config: LabelConfig,
     policy: PolicyConfig,
@@ -103,10 +103,10 @@ def label_stage(
     if (summary := finished(out)) is not None:
         return summary, pq.read_table(path, partitioning=None)
     begun = time.monotonic()
-    label(images, saved, task, out, config, counter)
+    label(images, teacher, out, config, counter)
     seconds = time.monotonic() - begun
-    classes = saved.card.classes
-    accepted, choice = accepted_rows(out, policy, task.kind, classes, holdout)
+    classes = teacher.classes
+    accepted, choice = accepted_rows(out, policy, teacher.task.kind, classes, holdout)
     pq.write_table(accepted, path)
     summary = {
         "verb": "label",
@@ -116,7 +116,7 @@ def label_stage(
         },
         **choice.account(),
         "classes": list(classes),
-        "teacher_sha256": saved.digest,
+        "teacher_sha256": teacher.digest,
         "images_per_s": images.num_rows / seconds,
         "seconds": {"label": seconds},
         "versions": versions(),

@@ -22,6 +22,7 @@ from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.pool import label, read_raw
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import require_one_model, write_summary
@@ -88,7 +89,8 @@ def _measured(
     begun = time.monotonic()
     images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
     with shown({"eval": images.num_rows}, console) as counters:
-        label(Images.of_rows(images), saved, task, out, config, counters["eval"])
+        teacher = SavedTeacher(saved=saved, task=task)
+        label(Images.of_rows(images), teacher, out, config, counters["eval"])
     predictions = read_raw(out)
     pq.write_table(predictions, out / PREDICTIONS)
     pq.write_table(truth.rows, out / "val.parquet")

@@ -17,6 +17,7 @@ from ray_st.cluster.session import resources
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import read_model
 from ray_st.progress import shown
 from ray_st.selftraining.acceptance import read_holdout
@@ -53,7 +54,8 @@ def run(config: LabelVerb, console: Console) -> None:
     card = saved.card
     task = make_task(card.task, card.model, len(card.classes), config.detect)
     config.policy.require_known(task.kind, card.classes)
-    holdout = read_holdout(config.policy, task.kind, card.classes, saved.digest)
+    teacher = SavedTeacher(saved=saved, task=task)
+    holdout = read_holdout(config.policy, task.kind, card.classes, teacher.digest)
     images = open_pool(config.images)
 
     def work(out: Path) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def run(config: LabelVerb, console: Console) -> None:
         with shown({"label": images.num_rows}, console) as counters:
             counter = counters["label"]
             summary, _ = label_stage(
-                images, saved, task, out, config.label, config.policy, counter, holdout
+                images, teacher, out, config.label, config.policy, counter, holdout
             )
         return summary
 
