@@ -40,7 +40,7 @@ def pool_run(images: pa.Table, teacher: SavedTeacher, count: int) -> tuple[float
     with tempfile.TemporaryDirectory() as folder:
         config = LabelConfig(actors=(1, 1), batch_size=BATCH, block_images=128, readers=1)
         wall, cpu = time.monotonic(), busy_s()
-        label(Images.of_rows(repeated(images, count)), teacher, Path(folder), config, None)
+        label(Images.of_rows(repeated(images, count)), teacher, folder, config, None)
         return time.monotonic() - wall, busy_s() - cpu
 
 

@@ -24,7 +24,7 @@ from pairs import machine
 from ray_st.data.labels import Detections, Origin, ragged
 from ray_st.data.rows import label_row
 from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.store import OK, Store
+from ray_st.labeling.store import OK, Store, store_row
 from ray_st.selftraining.acceptance import LabelledPool, policy_stage
 
 BOXES_AN_IMAGE, NUM_CLASSES, ROWS_A_FILE, SIDE_PX = 100, 80, 10_000, 640
@@ -83,17 +83,18 @@ def part(start: int, count: int) -> pa.Table:
 
 def make_store(folder: Path, num_boxes: int) -> LabelledPool:
     """Write a store as `label` leaves one."""
-    made = Store(folder / "raw")
+    made = Store(str(folder / "raw"))
     made.claim({"teacher_sha256": "", "task": "detection"})
     shard = made.shard(0)
-    shard.folder.mkdir()
+    Path(shard.folder).mkdir()
     images = num_boxes // BOXES_AN_IMAGE
     for start in range(0, images, ROWS_A_FILE):
         table = part(start, min(ROWS_A_FILE, images - start))
         for name, text in (("status", OK), ("stage", None), ("reason", None)):
             column = pa.array([text] * table.num_rows, pa.string())
             table = table.append_column(name, column)
-        file = shard.folder / f"{start:09d}.parquet"
+        table = table.cast(store_row(Detections))
+        file = shard.file(f"{start:09d}.parquet")
         pq.write_table(table, file, compression="zstd", row_group_size=ROWS_A_FILE // 4)
     shard.publish()
     summary = {
@@ -101,7 +102,7 @@ def make_store(folder: Path, num_boxes: int) -> LabelledPool:
         "teacher_sha256": "",
         "pseudo": {"failures": 0},
     }
-    return LabelledPool(folder=folder, kind=Detections, summary=summary, holdout=None)
+    return LabelledPool(folder=str(folder), kind=Detections, summary=summary, holdout=None)
 
 
 def held_mib(what: str) -> float:
@@ -117,7 +118,7 @@ def measure(given: tuple[LabelledPool, dict[str, Any]]) -> dict[str, float]:
     pa.set_cpu_count(2)
     with tempfile.TemporaryDirectory() as folder:
         before, wall, cpu = held_mib("VmRSS"), time.monotonic(), time.process_time()
-        summary = policy_stage(store, PolicyConfig(**fields), Path(folder))
+        summary = policy_stage(store, PolicyConfig(**fields), folder)
         return {
             "wall": time.monotonic() - wall,
             "cpu": time.process_time() - cpu,

@@ -61,9 +61,8 @@ def made(tmp_path_factory):
         saved = read_model(root / teacher, "teacher")
         here = LabelConfig(actors=(0, 0))
         all_of_it = PolicyConfig(score_threshold=0.0)
-        label_stage(
-            images, SavedTeacher(saved=saved, task=tiny_task()), root / name, here, all_of_it, None
-        )
+        source = SavedTeacher(saved=saved, task=tiny_task())
+        label_stage(images, source, str(root / name), here, all_of_it, None)
     return root
 
 

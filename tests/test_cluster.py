@@ -324,11 +324,11 @@ def test_every_image_ends_as_labels_or_as_a_failure(
     label(
         images,
         SavedTeacher(saved=saved, task=LEARNING.make_task(3)),
-        tmp_path / "pool",
+        str(tmp_path / "pool"),
         config,
         None,
     )
-    rows = read_raw(tmp_path / "pool")
+    rows = read_raw(str(tmp_path / "pool"))
     failures = pq.read_table(tmp_path / "pool" / "failures.parquet").sort_by("image_id")
     assert rows["image_id"].to_pylist() == list(range(100, 120))
     assert failures["image_id"].to_pylist() == [120, 121]
@@ -336,10 +336,9 @@ def test_every_image_ends_as_labels_or_as_a_failure(
     assert set(rows["height_px"].to_pylist()) == {64}
 
     here = LabelConfig(actors=(0, 0), batch_size=7)
-    label(
-        images, SavedTeacher(saved=saved, task=LEARNING.make_task(3)), tmp_path / "here", here, None
-    )
-    again = read_raw(tmp_path / "here")
+    teacher = SavedTeacher(saved=saved, task=LEARNING.make_task(3))
+    label(images, teacher, str(tmp_path / "here"), here, None)
+    again = read_raw(str(tmp_path / "here"))
     assert again["uri"].equals(rows["uri"])
     for name in ("boxes_xyxy", "scores"):
         left, right = (table[name].combine_chunks().flatten() for table in (rows, again))
@@ -351,11 +350,11 @@ def test_a_pool_of_nothing_but_failures(undisturbed: Path, tmp_path: Path) -> No
     label(
         images,
         SavedTeacher(saved=read_model(undisturbed, "teacher"), task=LEARNING.make_task(3)),
-        tmp_path / "out",
-        LabelConfig(),
+        str(tmp_path / "out"),
+        LabelConfig(max_failure_rate=1.0),
         None,
     )
-    assert read_raw(tmp_path / "out").num_rows == 0
+    assert read_raw(str(tmp_path / "out")).num_rows == 0
     failures = pq.read_table(tmp_path / "out" / "failures.parquet")
     assert failures["image_id"].to_pylist() == [7]
 

@@ -95,8 +95,8 @@ def test_an_image_that_kills_its_process_is_found_and_recorded(
     saved = read_model(teacher, "teacher")
     deadly = DeadlySaved(weights=saved.weights, card=saved.card)
     config = LabelConfig(actors=(1, 1), block_images=4, batch_size=2, file_images=4)
-    label(images, SavedTeacher(saved=deadly, task=TASK), tmp_path / "out", config, None)
-    assert read_raw(tmp_path / "out")["image_id"].to_pylist() == [0, 1, 2, 3, 4, *range(6, 12)]
+    label(images, SavedTeacher(saved=deadly, task=TASK), str(tmp_path / "out"), config, None)
+    assert read_raw(str(tmp_path / "out"))["image_id"].to_pylist() == [0, 1, 2, 3, 4, *range(6, 12)]
     failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert [(row["image_id"], row["uri"], row["stage"]) for row in failures] == [
         (5, uris[5], "process")
@@ -105,7 +105,7 @@ def test_an_image_that_kills_its_process_is_found_and_recorded(
     label(
         living,
         SavedTeacher(saved=saved, task=TASK),
-        tmp_path / "here",
+        str(tmp_path / "here"),
         LabelConfig(actors=(0, 0)),
         None,
     )
@@ -116,10 +116,10 @@ def test_labels_of_another_teacher_are_not_mixed_in(pool: Path, teacher: Path, t
     saved = read_model(teacher, "teacher")
     images = Images.of_rows(list_images(str(pool)).slice(0, 4))
     here = LabelConfig(actors=(0, 0))
-    label(images, SavedTeacher(saved=saved, task=TASK), tmp_path, here, None)
+    label(images, SavedTeacher(saved=saved, task=TASK), str(tmp_path), here, None)
     other = SavedModel(weights=saved.weights + b" ", card=saved.card)
     with pytest.raises(UserError, match=r"another kind \(teacher_sha256 differ\)"):
-        label(images, SavedTeacher(saved=other, task=TASK), tmp_path, here, None)
+        label(images, SavedTeacher(saved=other, task=TASK), str(tmp_path), here, None)
 
 
 def test_a_killed_driver_goes_on_behind_what_is_written(
@@ -137,7 +137,7 @@ def test_a_killed_driver_goes_on_behind_what_is_written(
     ]  # fmt: skip
     with (tmp_path / "log").open("w") as log:
         driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-    store = Store(out / "raw")
+    store = Store(str(out / "raw"))
     shard = store.shard(0)
     try:
         while len(shard.files()) < 3:
@@ -147,7 +147,7 @@ def test_a_killed_driver_goes_on_behind_what_is_written(
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
     assert shard.facts is None, "it was done before it was killed: the pool is too small"
-    standing = {file: file.stat().st_mtime_ns for file in shard.files()}
+    standing = {file: file.stat().st_mtime_ns for file in map(Path, shard.files())}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     kept = [f for f, at in standing.items() if f.exists() and f.stat().st_mtime_ns == at]
@@ -158,7 +158,7 @@ def test_a_killed_driver_goes_on_behind_what_is_written(
     label(
         images,
         SavedTeacher(saved=saved, task=TASK),
-        tmp_path / "here",
+        str(tmp_path / "here"),
         LabelConfig(actors=(0, 0)),
         None,
     )
@@ -167,14 +167,14 @@ def test_a_killed_driver_goes_on_behind_what_is_written(
     told = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("verify     40 images, each once: 40 labelled, 0 failures, in 2")
-    store.shard(1).files()[0].unlink()
+    Path(store.shard(1).files()[0]).unlink()
     told = subprocess.run(verify, cwd=ROOT, capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert "shard 1: 4 images are missing: 4294967296, " in told.stderr
 
 
 def require_same_labels(one: Path, other: Path) -> None:
-    left, right = read_raw(one), read_raw(other)
+    left, right = read_raw(str(one)), read_raw(str(other))
     assert left["image_id"].equals(right["image_id"])
     assert left["uri"].equals(right["uri"])
     for name in ("boxes_xyxy", "scores"):

@@ -16,10 +16,10 @@ from ray_st.selftraining.folder import (
     check,
     claim,
     finished,
-    held,
+    reopen,
     write_summary,
-    write_text,
 )
+from ray_st.selftraining.lease import held
 
 pytestmark = pytest.mark.pure
 
@@ -125,17 +125,17 @@ def test_a_damaged_summary(tmp_path, text):
     assert "\n" not in line
 
 
-def test_text_is_written_whole_over_what_was_there(tmp_path):
-    for text in ("long " * 1000, "", "ä\n"):
-        write_text(tmp_path / "a.txt", text)
-        assert (tmp_path / "a.txt").read_text() == text
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+def test_a_summary_can_be_taken_back(tmp_path):
+    write_summary(tmp_path, {"verb": "label"})
+    reopen(tmp_path)
+    assert finished(tmp_path) is None
+    reopen(tmp_path)  # nothing to take
 
 
 HOLDER = """
-import pathlib, sys, time
-from ray_st.selftraining.folder import held
-with held(pathlib.Path(sys.argv[1])):
+import sys, time
+from ray_st.selftraining.lease import held
+with held(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -150,12 +150,12 @@ def test_one_process_at_a_time_and_a_dead_one_lets_go(tmp_path):
     assert holder.stdout.readline() == "held\n"
     with (
         pytest.raises(UserError, match=r"^out: another ray-st works in ") as caught,
-        held(tmp_path),
+        held(str(tmp_path)),
     ):
         pass
     assert "wait until it ends" in str(caught.value)
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    with held(tmp_path):
+    with held(str(tmp_path)):
         pass
     check(tmp_path, "a: 2\n")  # a lock alone is nothing to protect

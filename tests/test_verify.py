@@ -1,6 +1,7 @@
 """Whatever can be wrong with a store's files is found from the files alone."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.pure
 @pytest.fixture
 def store(tmp_path):
     """Two shards, 0 to 5 and 100 to 103; image 3 and 103 failed."""
-    made = Store(tmp_path / "raw")
+    made = Store(str(tmp_path / "raw"))
     made.claim(CARD)
     for number, parts in enumerate(([[0, 1, 2], [4, 5]], [[100, 101, 102]])):
         write(made, number, *[labelled(ids) for ids in parts], failed([3 if number == 0 else 103]))
@@ -28,7 +29,7 @@ def store(tmp_path):
 
 
 def write(store, number, *tables):
-    folder = store.shard(number).folder
+    folder = Path(store.shard(number).folder)
     folder.mkdir(exist_ok=True)
     for i, table in enumerate(tables):
         pq.write_table(table, folder / f"{i}.parquet", write_page_checksum=True)
@@ -36,7 +37,7 @@ def write(store, number, *tables):
 
 def again(store, number, *tables):
     """Write a shard's files and publish them over what stood there."""
-    for file in store.shard(number).folder.iterdir():
+    for file in Path(store.shard(number).folder).iterdir():
         file.unlink()
     write(store, number, *tables)
     store.shard(number).publish()
@@ -60,7 +61,7 @@ def test_a_whole_store_is_clean(store):
 
 def test_no_store(tmp_path):
     with pytest.raises(UserError, match="holds no labels"):
-        findings(Store(tmp_path))
+        findings(Store(str(tmp_path)))
 
 
 def test_missing_doubled_and_foreign_images_are_named(store):
@@ -85,7 +86,7 @@ def test_many_are_counted_and_some_named(store):
 
 
 def test_unfinished_and_unknown_shards(store):
-    (store.shard(1).folder / "shard.json").unlink()
+    (Path(store.shard(1).folder) / "shard.json").unlink()
     assert findings(store) == ["shard 1: is not finished; run the same `label` again"]
     found = checked(store, {**MANIFEST, 2: [200, 201]})
     assert [each.partition(";")[0] for each in found] == [
@@ -96,12 +97,12 @@ def test_unfinished_and_unknown_shards(store):
 
 
 def test_damaged_files(store):
-    folder = store.shard(0).folder
+    folder = Path(store.shard(0).folder)
     whole = (folder / "0.parquet").read_bytes()
     (folder / "0.parquet").write_bytes(whole[:-20])
     assert findings(store)[0].startswith(f"shard 0: 0.parquet: has {len(whole) - 20} bytes, ")
     (folder / "0.parquet").unlink()
-    assert "No such file" in findings(store)[0]
+    assert findings(store)[0] == "shard 0: 0.parquet: is gone"
     (folder / "0.parquet").write_bytes(whole)
     assert findings(store) == []
     # One bit in the middle of the data: the size is right, the page's checksum is not.
@@ -126,9 +127,9 @@ def test_rows_that_are_not_of_this_store(store):
     again(store, 0, labelled([0]))
     write(store, 0, labelled([0]), narrow)
     entry = {"name": "1.parquet", "rows": 2, "failed": 0}
-    card = store.shard(0).folder / "shard.json"
+    card = Path(store.shard(0).folder) / "shard.json"
     facts = json.loads(card.read_text())
-    size = (store.shard(0).folder / "1.parquet").stat().st_size
+    size = (Path(store.shard(0).folder) / "1.parquet").stat().st_size
     facts["files"].append({**entry, "bytes": size})
     card.write_text(json.dumps(facts))
     assert "shard 0: 1.parquet: has other columns than this version's" in findings(store)
@@ -143,6 +144,6 @@ def test_failures_say_why(store):
 
 
 def test_another_format(store):
-    path = store.folder / "store.json"
+    path = Path(store.folder) / "store.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 9}))
-    assert findings(store) == ["store.json: is of format 9, not 1"]
+    assert findings(store) == ["store.json: is of format 9, not 2"]

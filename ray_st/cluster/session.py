@@ -15,6 +15,7 @@ from pathlib import Path
 import ray
 
 from ray_st.config import UserError
+from ray_st.ray_compat import quieten
 
 # Ray counts cores to decide what may start; it does not pin. On a laptop an actor pool, its readers
 # and a trainer must be able to start side by side, or they wait for each other for ever.
@@ -59,10 +60,7 @@ def connected(address: str | None) -> Iterator[None]:
             f"address: no Ray cluster answers at {address!r}; start one with `ray start --head`, "
             "or leave --address out to run on this machine"
         ) from error
-    for name in ("ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It says that Ray's bars are off, and how to turn them on; ours show the same.
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    quieten()
     try:
         yield
     finally:

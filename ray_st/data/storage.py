@@ -97,6 +97,36 @@ def put(uri: str, content: bytes) -> None:
         os.replace(scratch, path)  # noqa: PTH105 - strings throughout
 
 
+def read(uri: str) -> bytes:
+    """Read a small file whole. Raises OSError."""
+    filesystem, path = locate(uri)
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        return bytes(stream.read())
+
+
+def listed(uri: str) -> list[fs.FileInfo]:
+    """What lies in a folder, in the order of names; nothing where there is none. Raises OSError."""
+    filesystem, path = locate(uri)
+    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(found, key=lambda info: str(info.base_name))
+
+
+def make_folder(uri: str) -> None:
+    """Make a folder and those above it; a bucket has none to make. Raises OSError."""
+    if not is_remote(uri):
+        _local().create_dir(absolute(uri), recursive=True)
+
+
+def remove(uri: str) -> None:
+    """Remove a file, or a folder with all that is in it; nothing where none stands."""
+    filesystem, path = locate(uri)
+    kind = filesystem.get_file_info(path).type
+    if kind == fs.FileType.Directory:
+        filesystem.delete_dir(path)
+    elif kind == fs.FileType.File:
+        filesystem.delete_file(path)
+
+
 @cache
 def _local() -> fs.FileSystem:
     return fs.LocalFileSystem()

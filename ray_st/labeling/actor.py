@@ -1,10 +1,12 @@
 """A teacher in a process of its own: views in, STORE_ROWs out.
 
-In: a `TeacherSource`; tables of views. Out: a row an image, labelled or failed. Next: `pool.py`.
+In: a `TeacherSource`; tables of views. Out: a row an image, labelled or failed. Next: `meter.py`.
 """
 
 from __future__ import annotations
 
+import time
+import uuid
 from typing import Any
 
 import numpy as np
@@ -14,35 +16,68 @@ import torch
 
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.views import Views
+from ray_st.labeling.meter import Meter
 from ray_st.labeling.store import FAILED, OK, store_row
 from ray_st.labeling.teacher import Predictor
 from ray_st.progress import Counter
+
+_PROBE_S = 2.0  # how long the bare model is measured
+_PROBE_BATCHES = 16  # at most, after one that does not count
 
 
 class TeacherActor:
     """A teacher in a process of its own: loaded once, then views in, labels out."""
 
-    def __init__(self, source: Any, cpus: float, gpus: float, counter: Counter | None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        cpus: float,
+        gpus: float,
+        counter: Counter | None,
+        meter: Meter | None,
+        exact: bool,  # noqa: FBT001 - Ray passes by position
+    ) -> None:
         """`source` is a `TeacherSource`, or a reference to one in the object store."""
         source = ray.get(source) if isinstance(source, ray.ObjectRef) else source
         torch.set_num_threads(max(1, int(cpus)))
         self._teacher: Predictor = source.load("cuda" if gpus > 0 else "cpu")
-        self._counter = counter
-        self._schema = store_row(self._teacher.kind, source.digest)
+        self._counter, self._meter = counter, meter
+        self._name = uuid.uuid4().hex
+        self._schema = store_row(self._teacher.kind, source.digest, exact=exact)
+        self._is_fresh = True
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Label a table of views; a view that is none becomes a failed row."""
         views = Views.from_table(table)
         valid = np.flatnonzero(views.is_valid)
         labels: list[Labels] = [self._teacher.kind.unknown()] * len(views.uris)
+        begun = time.monotonic()
         if len(valid):
             found = self._teacher.predict(views.pixels[valid], views.sizes_hw[valid])
             for i, one in zip(valid, found, strict=True):
                 labels[i] = one
-        if self._counter is not None:
-            self._counter.add(len(labels))
+        self._tell(views, time.monotonic() - begun)
+        if len(valid) and self._is_fresh and self._meter is not None:
+            self._is_fresh = False
+            if self._meter.may_probe():
+                self._meter.probed(self._bare_rate(views.pixels[valid], views.sizes_hw[valid]))
         rows = views.rows(labels, origin=Origin.PSEUDO, kind=self._teacher.kind)
         return _with_status(rows, views).cast(self._schema)
+
+    def _tell(self, views: Views, seconds: float) -> None:
+        if self._counter is not None:
+            self._counter.add(len(views))
+        if self._meter is not None:
+            reasons = [reason for reason in views.reasons if reason is not None]
+            self._meter.predicted(self._name, len(views), seconds, reasons, len(reasons))
+
+    def _bare_rate(self, pixels: np.ndarray, sizes_hw: np.ndarray) -> float:
+        """Images a second of the model alone, on views that are there: what the pool can reach."""
+        begun, batches = time.monotonic(), 0
+        while batches < _PROBE_BATCHES and time.monotonic() - begun < _PROBE_S:
+            self._teacher.predict(pixels, sizes_hw)
+            batches += 1
+        return batches * len(pixels) / (time.monotonic() - begun)
 
 
 def _with_status(rows: pa.Table, views: Views) -> pa.Table:

@@ -16,6 +16,8 @@ class LabelConfig:
 
     actors: tuple[int, int] = (1, 2)
     """Least and most teacher actors; 0 0 labels inside the calling process, for a debugger."""
+    first_actors: int | None = None
+    """Teacher actors to start with; by default the least."""
     cpus_per_actor: float = 1.0
     """Cores that a teacher actor reserves and computes with."""
     gpus_per_actor: float = 0.0
@@ -28,11 +30,20 @@ class LabelConfig:
     """Images a Parquet file, at least: what an interrupted run may have to label again."""
     readers: int = 2
     """Most tasks at once that fetch and decode images."""
+    max_failure_rate: float = 0.5
+    """Share of a shard's images that may fail, 0 to 1; a run in which more fail stops early."""
 
     def __post_init__(self) -> None:
         least, most = self.actors
         require(0 <= least <= most, "label.actors", "two numbers, least <= most", self.actors)
         require(most == 0 or least >= 1, "label.actors", "0 0, or at least 1 actor", self.actors)
+        first = self.first_actors
+        require(
+            first is None or (first > 0 and least <= first <= most),
+            "label.first_actors", "between the two of label.actors", first,
+        )  # fmt: skip
+        rate = self.max_failure_rate
+        require(0 <= rate <= 1, "label.max_failure_rate", "0 to 1", rate)
         require(self.cpus_per_actor > 0, "label.cpus_per_actor", "above 0", self.cpus_per_actor)
         require(self.gpus_per_actor >= 0, "label.gpus_per_actor", "0 or more", self.gpus_per_actor)
         for name in ("batch_size", "block_images", "file_images", "readers"):

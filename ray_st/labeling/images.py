@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_st.data import storage
 from ray_st.data.manifest.manifest import MANIFEST, Manifest
@@ -33,6 +34,13 @@ class ImageShard:
         parts = [np.asarray(table["image_id"]) for table in self.rows()]
         found: np.ndarray = np.concatenate([np.empty(0, np.int64), *parts])
         return found
+
+    def only(self, ids: np.ndarray) -> ImageShard:
+        """Some of its images, in memory."""
+        wanted = pa.array(ids, pa.int64())
+        chosen = [table.filter(pc.is_in(table["image_id"], wanted)) for table in self.rows()]
+        rows = sum(table.num_rows for table in chosen)
+        return ImageShard(number=self.number, num_rows=rows, rows=lambda: iter(chosen))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Where raw predictions rest: shards of Parquet, each published whole, all of one teacher.
 
-In: a folder, and the name of what its labels are made by. Out: `Store`, `Shard`: what stands there,
-and what is missing. Next: `teacher.py`.
+In: a folder or bucket, and the name of what its labels are made by. Out: `Store`, `Shard`: what
+stands there, and what is missing. Next: `teacher.py`.
 
 Layout: `store.json`, from the start; `shard-00000/*.parquet`, STORE_ROWs of labelled images and of
 failures; `shard-00000/shard.json`, from its end, names its files. What it does not name does not
@@ -11,160 +11,209 @@ count, so that a reader never meets a half-written file.
 from __future__ import annotations
 
 import json
-import shutil
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from pyarrow import fs
 
 from ray_st.config import UserError
-from ray_st.data import storage
+from ray_st.data import parquet, storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import FAILURE_ROW, kind_of, label_row
 
-FORMAT = 1
+FORMAT = 2  # 1 held scores as float32
 OK, FAILED = "ok", "failed"
 _ROWS_AT_ONCE = 65536
 _CARD, _SHARD = "store.json", "shard.json"
+_SCORES = ("scores", "top_scores")  # columns
 
 
-def store_row(kind: type[Labels] | None, teacher_sha256: str | None = None) -> pa.Schema:
+def store_row(
+    kind: type[Labels] | None, teacher_sha256: str | None = None, *, exact: bool = False
+) -> pa.Schema:
     """STORE_ROW: a LABEL_ROW, whether the image could be labelled, and why not.
 
-    The teacher's hash stands in the metadata of every file.
+    The teacher's hash stands in the metadata of every file. Scores are float16, unless `exact`:
+    three digits are enough to choose by.
     """
+    row = label_row(kind)
+    for name in _SCORES if not exact else ():
+        if name in row.names:
+            half = pa.field(name, pa.list_(pa.float16()))
+            row = row.set(row.get_field_index(name), half)
     text = [(name, pa.string()) for name in ("status", "stage", "reason")]
-    schema = label_row(kind)
-    metadata = dict(schema.metadata or {})
+    metadata = dict(row.metadata or {})
     if teacher_sha256 is not None:
         metadata[b"ray_st.teacher_sha256"] = teacher_sha256.encode()
-    return pa.schema([*schema, *pa.schema(text)], metadata=metadata)
+    return pa.schema([*row, *pa.schema(text)], metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Shard:
     """One part of a store, labelled in one execution."""
 
-    folder: Path
+    folder: str  # path or URI
 
     @property
     def facts(self) -> dict[str, Any] | None:
         """What `publish` wrote; None for a shard that is not whole."""
-        path = self.folder / _SHARD
-        return json.loads(path.read_text()) if path.is_file() else None
+        return _read(storage.join(self.folder, _SHARD))
 
     @property
-    def work(self) -> Path:
-        """Where what is needed until the shard is whole lies: beside it, hidden."""
-        return self.folder.with_name(f".{self.folder.name}")
+    def name(self) -> str:
+        """`shard-00000`."""
+        return posixpath.basename(storage.split_options(self.folder)[0])
 
-    def files(self) -> list[Path]:
+    @property
+    def number(self) -> int:
+        """Its place among the shards of the pool."""
+        return int(self.name.partition("-")[2])
+
+    @property
+    def work(self) -> str:
+        """Where what is needed until the shard is whole lies: beside it, hidden."""
+        return storage.join(storage.folder_of(self.folder), f".{self.name}")
+
+    def standing(self) -> list[str]:
+        """Names of all data files that lie in its folder."""
+        names = (str(info.base_name) for info in storage.listed(self.folder))
+        return [name for name in names if name.endswith(".parquet")]
+
+    def files(self) -> list[str]:
         """Data files: those that are published, or all that stand there."""
         facts = self.facts
-        if facts is None:
-            return sorted(self.folder.glob("*.parquet"))
-        return [self.folder / entry["name"] for entry in facts["files"]]
+        names = self.standing() if facts is None else [each["name"] for each in facts["files"]]
+        return [self.file(name) for name in names]
 
-    def ids(self) -> np.ndarray:
-        """Image ids of all rows that stand, in no order, repeats included."""
-        columns = [pq.read_table(file, columns=["image_id"])["image_id"] for file in self.files()]
-        found: np.ndarray = np.concatenate([np.empty(0, np.int64), *map(np.asarray, columns)])
-        return found
+    def file(self, name: str) -> str:
+        """Path or URI of a data file."""
+        return storage.join(self.folder, name)
 
-    def publish(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Declare that the shard is whole; what was needed for it is removed."""
-        entries = [_entry(file) for file in self.files()]
+    def ids(self, status: str | None = None) -> np.ndarray:
+        """Image ids of all rows that stand, or of those of a status, in no order, repeats too."""
+        found = [np.empty(0, np.int64)]
+        for file in self.files():
+            table = parquet.read(file, ["image_id", *([] if status is None else ["status"])])
+            if status is not None:
+                table = table.filter(pc.equal(table["status"], status))
+            found.append(np.asarray(table["image_id"]))
+        together: np.ndarray = np.concatenate(found)
+        return together
+
+    def publish(self, names: Sequence[str] | None = None) -> None:
+        """Declare that the shard is whole: the files named, or all that stand there.
+
+        What else lies in its folder, and what was needed for it, is removed.
+        """
+        standing = self.standing()
+        entries = [self._entry(name) for name in (standing if names is None else names)]
         totals = {name: sum(entry[name] for entry in entries) for name in ("rows", "failed")}
-        whole = {**totals, **(facts or {}), "files": entries}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / _SHARD, whole)
-        shutil.rmtree(self.work, ignore_errors=True)
+        storage.make_folder(self.folder)
+        _write(storage.join(self.folder, _SHARD), {**totals, "files": entries})
+        self._sweep(set(standing) - {entry["name"] for entry in entries})
+
+    def tidy(self) -> None:
+        """Remove what a retry that broke off has left beside a shard that is whole."""
+        if storage.is_folder(self.work):
+            names = {entry["name"] for entry in (self.facts or {})["files"]}
+            self._sweep(set(self.standing()) - names)
+
+    def _sweep(self, strays: set[str]) -> None:
+        for name in strays:
+            storage.remove(self.file(name))
+        storage.remove(self.work)
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        file = self.file(name)
+        filesystem, path = storage.locate(file)
+        status = parquet.read(file, ["status"])["status"]
+        failed = int(pc.sum(pc.equal(status, FAILED)).as_py() or 0)
+        size = filesystem.get_file_info(path).size
+        return {"name": name, "rows": len(status), "failed": failed, "bytes": size}
 
 
 @dataclass(frozen=True)
 class Store:
     """A folder of shards."""
 
-    folder: Path
+    folder: str  # path or URI
 
     def claim(self, card: Mapping[str, Any]) -> None:
         """Begin, or go on with, a store of what `card` names; refuses a store of anything else."""
         card = {"format": FORMAT, **card}
-        path = self.folder / _CARD
-        if path.is_file():
-            differing = [k for k, v in json.loads(path.read_text()).items() if card.get(k) != v]
-            if differing:
-                raise UserError(
-                    f"{self.folder}: holds labels of another kind ({', '.join(differing)} differ); "
-                    "pass another --out, or what these were made by"
-                )
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write(path, card)
+        path = storage.join(self.folder, _CARD)
+        standing = _read(path)
+        if standing is None:
+            storage.make_folder(self.folder)
+            _write(path, card)
+        elif differing := [k for k in {**standing, **card} if card.get(k) != standing.get(k)]:
+            raise UserError(
+                f"{self.folder}: holds labels of another kind ({', '.join(differing)} differ); "
+                "pass another --out, or what these were made by"
+            )
 
     @property
     def card(self) -> dict[str, Any]:
         """What its labels are made by. Raises `UserError` where there is none."""
-        path = self.folder / _CARD
-        if not path.is_file():
+        found = _read(storage.join(self.folder, _CARD))
+        if found is None:
             raise UserError(f"{self.folder}: holds no labels; pass a folder that `label` left")
-        found: dict[str, Any] = json.loads(path.read_text())
         return found
 
     def shard(self, number: int) -> Shard:
         """One shard, whether it stands or not."""
-        return Shard(self.folder / f"shard-{number:05}")
+        return Shard(storage.join(self.folder, f"shard-{number:05}"))
 
-    def folders(self) -> list[Path]:
-        """Folders of all shards, begun or whole, in order."""
-        return sorted(self.folder.glob("shard-*"))
+    def begun(self) -> list[Shard]:
+        """All shards, begun or whole, in order."""
+        infos = storage.listed(self.folder)
+        names = [str(info.base_name) for info in infos if info.type == fs.FileType.Directory]
+        found = [name for name in names if name.startswith("shard-")]
+        return [Shard(storage.join(self.folder, name)) for name in found]
 
     def shards(self) -> list[Shard]:
         """All that are published, in order."""
-        return [shard for shard in map(Shard, self.folders()) if shard.facts is not None]
+        return [shard for shard in self.begun() if shard.facts is not None]
 
     @property
     def kind(self) -> type[Labels] | None:
         """Which kind of labels it holds; None if it holds no row."""
         file = next((file for shard in self.shards() for file in shard.files()), None)
-        return None if file is None else kind_of(pq.read_schema(file))
+        if file is None:
+            return None
+        with parquet.opened(file) as opened:
+            return kind_of(opened.schema_arrow)
 
     def read(self) -> pa.Table:
         """LABEL_ROWs of all labelled images, in the order of image ids."""
-        return self._whole(OK)
-
-    def failures(self) -> pa.Table:
-        """FAILURE_ROWs of all images that could not be labelled, in the order of image ids."""
-        return self._whole(FAILED)
-
-    def _whole(self, status: str) -> pa.Table:
-        parts = [self._schema(status).empty_table(), *self.parts(status, _ROWS_AT_ONCE)]
+        parts = [label_row(self.kind).empty_table(), *self.parts(OK, _ROWS_AT_ONCE)]
         return pa.concat_tables(parts).combine_chunks().sort_by("image_id")
+
+    def failures(self) -> Iterator[pa.Table]:
+        """FAILURE_ROWs of all images that could not be labelled, some at a time."""
+        return self.parts(FAILED, _ROWS_AT_ONCE)
 
     def parts(self, status: str, rows_at_once: int) -> Iterator[pa.Table]:
         """Rows of one status, some at a time, in the order of the files."""
-        schema = self._schema(status)
+        schema = label_row(self.kind) if status == OK else FAILURE_ROW
         for file in self._files_with(status):
-            with pq.ParquetFile(file) as parquet:
-                batches = parquet.iter_batches(rows_at_once, columns=[*schema.names, "status"])
+            with parquet.opened(file) as opened:
+                batches = opened.iter_batches(rows_at_once, columns=[*schema.names, "status"])
                 for table in map(pa.Table.from_batches, ([batch] for batch in batches)):
                     chosen = table.filter(pc.equal(table["status"], status))
                     yield chosen.select(schema.names).cast(schema)
 
-    def _schema(self, status: str) -> pa.Schema:
-        return label_row(self.kind) if status == OK else FAILURE_ROW
-
-    def _files_with(self, status: str) -> Iterator[Path]:
+    def _files_with(self, status: str) -> Iterator[str]:
         """Files that hold a row of this status: of most, failures need not be looked for."""
         for shard in self.shards():
             for entry in (shard.facts or {})["files"]:
                 if entry["failed"] if status == FAILED else entry["rows"] > entry["failed"]:
-                    yield shard.folder / entry["name"]
+                    yield shard.file(entry["name"])
 
 
 def failed_rows(rows: pa.Table, stage: str, reason: str, schema: pa.Schema) -> pa.Table:
@@ -189,13 +238,12 @@ def failed_rows(rows: pa.Table, stage: str, reason: str, schema: pa.Schema) -> p
     return blank.cast(schema)
 
 
-def _entry(file: Path) -> dict[str, Any]:
-    status = pq.read_table(file, columns=["status"])["status"]
-    failed = int(pc.sum(pc.equal(status, FAILED)).as_py() or 0)
-    return {
-        "name": file.name, "rows": len(status), "failed": failed, "bytes": file.stat().st_size
-    }  # fmt: skip
+def _read(path: str) -> dict[str, Any] | None:
+    if not storage.exists(path):
+        return None
+    found: dict[str, Any] = json.loads(storage.read(path))
+    return found
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    storage.put(str(path), (json.dumps(content, indent=2) + "\n").encode())
+def _write(path: str, content: Mapping[str, Any]) -> None:
+    storage.put(path, (json.dumps(content, indent=2) + "\n").encode())

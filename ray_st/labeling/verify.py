@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from ray_st.data import parquet, storage
 from ray_st.data.rows import kind_of
 from ray_st.labeling.store import FAILED, FORMAT, OK, Shard, Store, store_row
 
@@ -26,7 +25,7 @@ def findings(store: Store, expected: Mapping[int, Iterable[pa.Table]] | None = N
     found = []
     if card.get("format") != FORMAT:
         found.append(f"store.json: is of format {card.get('format')}, not {FORMAT}")
-    standing = {int(folder.name.partition("-")[2]): Shard(folder) for folder in store.folders()}
+    standing = {shard.number: shard for shard in store.begun()}
     wanted = {} if expected is None else dict(expected)
     for number in sorted({*standing, *wanted}):
         shard = standing.get(number)
@@ -48,11 +47,11 @@ def _wrong(
     """What is wrong with a published shard."""
     facts = shard.facts
     assert facts is not None
-    stray = {file.name for file in shard.folder.glob("*.parquet")}
+    stray = set(shard.standing())
     parts = []
     for entry in facts["files"]:
         stray.discard(entry["name"])
-        file = shard.folder / entry["name"]
+        file = shard.file(entry["name"])
         try:
             table = _read(file, entry)
         except (OSError, ValueError, pa.ArrowException) as error:
@@ -71,19 +70,21 @@ def _wrong(
         yield from _named("are not of the manifest", np.setdiff1d(ids, all_wanted))
 
 
-def _read(file: Path, entry: Mapping[str, int]) -> pa.Table:
+def _read(file: str, entry: Mapping[str, int]) -> pa.Table:
     """Read a whole file, its checksums compared. Raises ValueError for another size or count."""
-    size = file.stat().st_size
+    filesystem, path = storage.locate(file)
+    size = filesystem.get_file_info(path).size
     if size != entry["bytes"]:
-        raise ValueError(f"has {size} bytes, {entry['bytes']} were written")
-    table = pq.read_table(file, page_checksum_verification=True)
+        has = "is gone" if size is None else f"has {size} bytes, {entry['bytes']} were written"
+        raise ValueError(has)
+    table = parquet.read(file)
     if table.num_rows != entry["rows"]:
         raise ValueError(f"has {table.num_rows} rows, {entry['rows']} were written")
     return table
 
 
 def _wrong_rows(table: pa.Table, card: Mapping[str, object]) -> Iterator[str]:
-    schema = store_row(kind_of(table.schema))
+    schema = store_row(kind_of(table.schema), exact=card.get("scores") == "float32")
     if not table.schema.equals(schema):
         yield "has other columns than this version's"
         return
@@ -112,7 +113,7 @@ def _overlaps(shards: list[Shard]) -> Iterator[str]:
     for (_, last, one), (first, _, other) in itertools.pairwise(ranges):
         if first <= last:
             shared = np.intersect1d(one.ids(), other.ids())
-            between = f"stand in {one.folder.name} and in {other.folder.name}"
+            between = f"stand in {one.name} and in {other.name}"
             yield from _named(between, shared)
 
 

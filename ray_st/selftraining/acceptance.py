@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_st.config import UserError, as_dict
+from ray_st.data import parquet, storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import kind_of, label_row
 from ray_st.labeling.policy import Choice, Holdout, PolicyConfig, Summed, choose
@@ -30,19 +31,19 @@ _VAL = "val.parquet"
 _MADE_BY = "the --out folder of `ray-st eval --model TEACHER`"
 
 
-def open_labelled(uri: str) -> tuple[Path, dict[str, Any]]:
-    """Folder and summary of what `label` or `policy` left."""
-    out = Path(uri)
-    summary = finished(out)
+def open_labelled(uri: str) -> dict[str, Any]:
+    """The summary of a folder or bucket that `label` or `policy` left."""
+    summary = finished(uri)
     if summary is None or "teacher_sha256" not in summary:
-        inside = out / "pseudo"  # of a whole run
-        right = inside if (inside / SUMMARY).is_file() else "the --out folder of `ray-st label`"
+        inside = storage.join(uri, "pseudo")  # of a whole run
+        stands = storage.exists(storage.join(inside, SUMMARY))
+        right = inside if stands else "the --out folder of `ray-st label`"
         raise UserError(f"pseudo: {uri} holds no finished labelling; pass {right}")
-    return out, summary
+    return summary
 
 
 def accepted_rows(
-    out: Path,
+    out: str,
     policy: PolicyConfig,
     kind: type[Labels],
     classes: Sequence[str],
@@ -54,14 +55,19 @@ def accepted_rows(
     return pa.concat_tables(parts).combine_chunks().sort_by("image_id"), choice
 
 
-def read_accepted(out: Path, summary: Mapping[str, Any], policy: PolicyConfig) -> pa.Table:
+def read_accepted(out: str, summary: Mapping[str, Any], policy: PolicyConfig) -> pa.Table:
     """Pseudo labels that `ray-st policy` left; another policy than theirs is refused."""
     if policy != PolicyConfig() and as_dict(policy) != summary["policy"]:
         raise UserError(
             f"pseudo: {out} holds what another policy chose; leave the section policy out, or pass "
             f"--pseudo {summary['store']} to choose again"
         )
-    return pq.read_table(out / LABELS, partitioning=None).sort_by("image_id")
+    return read_chosen(out)
+
+
+def read_chosen(out: str) -> pa.Table:
+    """The pseudo labels that stand in a folder, in the order of image ids."""
+    return parquet.read(storage.join(out, LABELS)).sort_by("image_id")
 
 
 def read_holdout(
@@ -112,7 +118,7 @@ def _model_of(folder: Path, summary: Mapping[str, Any]) -> str | None:
 class LabelledPool:
     """A labelled pool that can be chosen from, and what choosing needs."""
 
-    folder: Path
+    folder: str  # path or URI
     kind: type[Labels]
     summary: Mapping[str, Any]  # of `label`
     holdout: Holdout | None
@@ -120,35 +126,48 @@ class LabelledPool:
 
 def open_store(uri: str, policy: PolicyConfig) -> LabelledPool:
     """Open the folder that `label` left; refuses a policy that cannot be applied to it."""
-    out, summary = open_labelled(uri)
+    summary = open_labelled(uri)
     if summary["verb"] != "label":
         raise UserError(f"pseudo: {uri} holds what a policy chose already; pass {summary['store']}")
-    kind, classes = raw_kind(out), summary["classes"]
+    kind, classes = raw_kind(uri), summary["classes"]
     if kind is None:
         raise UserError(f"pseudo: {uri} holds no labelled image; see its failures.parquet")
     policy.require_known(kind, classes)
     holdout = read_holdout(policy, kind, classes, summary["teacher_sha256"])
-    return LabelledPool(folder=out, kind=kind, summary=summary, holdout=holdout)
+    return LabelledPool(folder=uri, kind=kind, summary=summary, holdout=holdout)
 
 
-def policy_stage(store: LabelledPool, policy: PolicyConfig, out: Path) -> dict[str, Any]:
-    """Write the pseudo labels of a whole store and what is to know of them; returns the summary.
+def write_chosen(
+    store: str,
+    out: str,
+    policy: PolicyConfig,
+    kind: type[Labels],
+    classes: Sequence[str],
+    holdout: Holdout | None,
+) -> tuple[dict[str, Any], Choice]:
+    """Write the pseudo labels of a whole store into `out`; returns their facts, and the choice.
 
     A few thousand images are in memory at once, whatever the size of the pool.
     """
-    begun = time.monotonic()
-    parts = partial(raw_parts, store.folder)
-    choice = choose(parts, store.kind, policy, store.summary["classes"], store.holdout)
+    parts = partial(raw_parts, store)
+    choice = choose(parts, kind, policy, classes, holdout)
     summed = Summed(choice=choice)
-    with pq.ParquetWriter(out / LABELS, label_row(store.kind), compression="zstd") as writer:
-        for part in parts():
-            writer.write_table(summed.accept(part))
+    chosen = map(summed.accept, parts())
+    parquet.write_parts(storage.join(out, LABELS), label_row(kind), chosen)
+    return summed.facts(), choice
+
+
+def policy_stage(store: LabelledPool, policy: PolicyConfig, out: str) -> dict[str, Any]:
+    """Write the pseudo labels of a whole store and what is to know of them; returns the summary."""
+    begun = time.monotonic()
+    classes = store.summary["classes"]
+    facts, choice = write_chosen(store.folder, out, policy, store.kind, classes, store.holdout)
     summary = {
         "verb": "policy",
-        "pseudo": {**summed.facts(), "failures": store.summary["pseudo"]["failures"]},
+        "pseudo": {**facts, "failures": store.summary["pseudo"]["failures"]},
         **choice.account(),
         "policy": as_dict(policy),
-        "store": str(store.folder),
+        "store": store.folder,
         "classes": list(choice.classes),
         "teacher_sha256": store.summary["teacher_sha256"],
         "seconds": {"policy": time.monotonic() - begun},

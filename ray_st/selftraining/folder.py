@@ -6,80 +6,82 @@ summary.json from the end. Next: `materials.py`.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray_st.config import UserError
+from ray_st.data import storage
 from ray_st.models.saved import CARD
+from ray_st.selftraining.lease import LOCK
 from ray_st.training.checkpoints import finite
 
 RECIPE, SUMMARY, SCENES = "recipe.yaml", "summary.json", "data"
-_LOCK = ".lock"
 
 
-def check(out: Path, recipe: str) -> None:
-    """Refuse a folder that is not this run's. `recipe` is the resolved recipe as YAML."""
-    if ":/" in str(out):
-        raise UserError(f"out: must be a folder that this machine sees, got {str(out)!r}; mount it")
-    standing = next(path for path in (out, *out.parents) if path.exists())
-    if not standing.is_dir():
-        raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
+def check(out: str | Path, recipe: str, *, anywhere: bool = False) -> None:
+    """Refuse a folder that is not this run's. `recipe` is the resolved recipe as YAML.
+
+    `anywhere`: a bucket will do too.
+    """
+    out = str(out)
+    if ":/" in out and not anywhere:
+        raise UserError(f"out: must be a folder that this machine sees, got {out!r}; mount it")
+    if not storage.is_remote(out):
+        _require_folder(Path(out))
     # A recipe alone, with the demo's scenes perhaps, is a run that never began (no room in the
     # cluster, say): nothing to protect.
-    names = {path.name for path in out.iterdir()} if standing == out else set()
-    if names <= {
-        RECIPE,
-        _LOCK,
-        _scratch(out / RECIPE).name,
-        *([SCENES] if RECIPE in names else []),
-    }:
+    names = _names(out)
+    begun = {RECIPE, f"{RECIPE}.part", LOCK}
+    if names <= (begun | {SCENES} if RECIPE in names else begun):
         return
     if RECIPE not in names:
         raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
-    if (out / RECIPE).read_text() != recipe:
+    if storage.read(storage.join(out, RECIPE)).decode() != recipe:
         raise UserError(
             f"out: {out} holds another run (its {RECIPE} differs); pass another --out, "
             "or the flags of that run to go on with it"
         )
 
 
-def claim(out: Path, recipe: str) -> None:
-    """Make the folder this run's own."""
-    check(out, recipe)
+def _require_folder(out: Path) -> None:
+    standing = next(path for path in (out, *out.parents) if path.exists())
+    if not standing.is_dir():
+        raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
+
+
+def _names(out: str) -> set[str]:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / RECIPE, recipe)
-    except OSError as error:
+        return {str(info.base_name) for info in storage.listed(out)}
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"out: {out} cannot be written ({error.strerror}); pass --out with another folder"
+            f"out: {out} cannot be read ({' '.join(str(error).split())}); check the path and your "
+            "access, or pass --out with another folder"
         ) from error
 
 
-@contextmanager
-def held(out: Path) -> Iterator[None]:
-    """Keep every other process out of a folder; its holder's death sets it free."""
-    with (out / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"out: another ray-st works in {out}; wait until it ends, or pass another --out"
-            ) from error
-        yield
+def claim(out: str | Path, recipe: str, *, anywhere: bool = False) -> None:
+    """Make the folder this run's own; the arguments are those of `check`."""
+    out = str(out)
+    check(out, recipe, anywhere=anywhere)
+    try:
+        storage.make_folder(out)
+        storage.put(storage.join(out, RECIPE), recipe.encode())
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(
+            f"out: {out} cannot be written ({reason}); pass --out with another folder"
+        ) from error
 
 
-def finished(out: Path) -> dict[str, Any] | None:
+def finished(out: str | Path) -> dict[str, Any] | None:
     """The summary of a run that ended well, or None; refuses one that is damaged."""
-    path = out / SUMMARY
-    if not path.exists():
+    path = storage.join(str(out), SUMMARY)
+    if not storage.exists(path):
         return None
     try:
-        summary = json.loads(path.read_text("utf-8"))
+        summary = json.loads(storage.read(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: must be readable JSON, got {' '.join(str(error).split())}; "
@@ -100,17 +102,12 @@ def require_one_model(path: str, what: str) -> None:
         raise UserError(f"{what}: {path} holds a whole run; pass one of its models: {models}")
 
 
-def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
+def write_summary(out: str | Path, summary: Mapping[str, Any]) -> None:
     """Leave the summary; its presence says that the run ended well."""
-    write_text(out / SUMMARY, json.dumps(finite(summary), indent=2) + "\n")
+    text = json.dumps(finite(summary), indent=2) + "\n"
+    storage.put(storage.join(str(out), SUMMARY), text.encode())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write whole or not at all."""
-    scratch = _scratch(path)
-    scratch.write_text(text)
-    os.replace(scratch, path)  # noqa: PTH105 - Path.replace hides that this is atomic
-
-
-def _scratch(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+def reopen(out: str | Path) -> None:
+    """Take the summary back: the run goes on."""
+    storage.remove(storage.join(str(out), SUMMARY))

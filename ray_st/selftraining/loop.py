@@ -24,6 +24,7 @@ from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.initialise import Start
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
+from ray_st.selftraining.acceptance import read_chosen
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.learning import Learning, training_job
 from ray_st.selftraining.materials import Materials, require_pool
@@ -104,10 +105,10 @@ class Loop:
         task = self.learning.make_task(len(teacher.card.classes))
         holdout = self._holdout() if self.policy.target_precision is not None else None
         with shown({"label": pool.num_rows}, self.console) as counters:
-            summary, accepted = label_stage(
+            summary = label_stage(
                 Images.of_rows(pool),
                 SavedTeacher(saved=teacher, task=task),
-                out,
+                str(out),
                 self.label,
                 self.policy,
                 counters["label"],
@@ -115,6 +116,7 @@ class Loop:
             )
         for warning in summary.get("warnings", ()):
             self.console.out(f"{'warning':<11}{warning}", highlight=False)
+        accepted = read_chosen(str(out))
         require_labels(accepted, out)
         human, truth = self.materials.human, self.materials.pool_truth
         facts = {**summary["pseudo"], **pseudo_facts(task, accepted, human.rows, truth)}

@@ -16,22 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_st.config import UserError
+from ray_st.data import parquet, storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import kind_of
 from ray_st.data.sources import LabeledSet
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
-from ray_st.labeling.policy import Holdout, PolicyConfig, human_fact, pool_facts
-from ray_st.labeling.pool import label, raw_kind
+from ray_st.labeling.policy import Holdout, PolicyConfig, human_fact
+from ray_st.labeling.pool import FAILURES, label, raw_kind
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.models.saved import versions
 from ray_st.progress import Counter
 from ray_st.selftraining.acceptance import (
-    LABELS,
     accepted_rows,
     open_labelled,
     read_accepted,
     read_holdout,
+    write_chosen,
 )
 from ray_st.selftraining.folder import finished, write_summary
 from ray_st.tasks.task import Task
@@ -86,43 +87,41 @@ def role_of(*, has_pseudo: bool) -> Literal["teacher", "student"]:
 def label_stage(
     images: Images,
     teacher: TeacherSource,
-    out: Path,
+    out: str,
     config: LabelConfig,
     policy: PolicyConfig,
     counter: Counter | None,
     holdout: Holdout | None = None,
-) -> tuple[dict[str, Any], pa.Table]:
-    """Label a pool into its folder, unless it is labelled already.
+    *,
+    retry_failed: bool = False,
+) -> dict[str, Any]:
+    """Label a pool into its folder or bucket, unless it is labelled already; returns its summary.
 
-    `holdout` is for `policy.target_precision`.
-
-    Returns its summary, and its pseudo labels; those of a folder that is labelled already are under
-    the policy that it was labelled with, since a folder is of one recipe.
+    `holdout` is for `policy.target_precision`. Pseudo labels are left beside the store; those of a
+    folder that is labelled already are under the policy that it was labelled with, since a folder
+    is of one recipe.
     """
-    path = out / LABELS
     if (summary := finished(out)) is not None:
-        return summary, pq.read_table(path, partitioning=None)
+        return summary
     begun = time.monotonic()
-    label(images, teacher, out, config, counter)
+    found = label(images, teacher, out, config, counter, retry_failed=retry_failed)
     seconds = time.monotonic() - begun
     classes = teacher.classes
-    accepted, choice = accepted_rows(out, policy, teacher.task.kind, classes, holdout)
-    pq.write_table(accepted, path)
+    facts, choice = write_chosen(out, out, policy, teacher.task.kind, classes, holdout)
+    with parquet.opened(storage.join(out, FAILURES)) as failures:
+        facts["failures"] = failures.metadata.num_rows
     summary = {
         "verb": "label",
-        "pseudo": {
-            **pool_facts(accepted, accepted.slice(0, 0)),
-            "failures": pq.read_metadata(out / "failures.parquet").num_rows,
-        },
+        "pseudo": facts,
         **choice.account(),
         "classes": list(classes),
         "teacher_sha256": teacher.digest,
-        "images_per_s": images.num_rows / seconds,
+        "speed": found,
         "seconds": {"label": seconds},
         "versions": versions(),
     }
     write_summary(out, summary)
-    return summary, accepted
+    return summary
 
 
 def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> tuple[pa.Table, list[str]]:
@@ -130,20 +129,20 @@ def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> tuple[pa.T
 
     Of the former they are those under `policy`; the second value is what it could not do.
     """
-    out, summary = open_labelled(uri)
+    summary = open_labelled(uri)
     if tuple(summary["classes"]) != human.classes:
         raise UserError(
             f"pseudo: {uri} was labelled with classes {summary['classes']}, "
             f"data.train has {list(human.classes)}; label again with a teacher of these classes"
         )
     if summary["verb"] == "policy":
-        rows = read_accepted(out, summary, policy)
+        rows = read_accepted(uri, summary, policy)
         _require_kind(kind_of(rows.schema), human, uri)
         return rows, []
-    kind = _require_kind(raw_kind(out), human, uri)
+    kind = _require_kind(raw_kind(uri), human, uri)
     holdout = read_holdout(policy, kind, human.classes, summary["teacher_sha256"])
-    rows, choice = accepted_rows(out, policy, kind, human.classes, holdout)
-    require_labels(rows, out)
+    rows, choice = accepted_rows(uri, policy, kind, human.classes, holdout)
+    require_labels(rows, uri)
     return rows, choice.warnings
 
 
@@ -156,7 +155,7 @@ def _require_kind(found: type[Labels] | None, human: LabeledSet, uri: str) -> ty
     return found
 
 
-def require_labels(rows: pa.Table, out: Path) -> None:
+def require_labels(rows: pa.Table, out: str | Path) -> None:
     """Refuse the pseudo labels of a labelling in which every image failed."""
     if rows.num_rows == 0:
         raise UserError(

@@ -21,7 +21,7 @@ from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
-from ray_st.labeling.pool import label, read_raw
+from ray_st.labeling.pool import FAILURES, label, read_raw
 from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import SavedModel, read_model, require_classes, versions
 from ray_st.progress import shown
@@ -67,7 +67,8 @@ def run(config: EvalVerb, console: Console) -> None:
     require_kind(truth, task.kind, "data", learner="this model", move="pass another --model")
     require_classes(saved, truth.classes, what="model", data=config.data)
 
-    def work(out: Path) -> dict[str, Any]:
+    def work(where: str) -> dict[str, Any]:
+        out = Path(where)
         require_fits(labeling_needs(config.label), **resources())
         return _measured(saved, task, truth, out, config.label, console)
 
@@ -90,15 +91,15 @@ def _measured(
     images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
     with shown({"eval": images.num_rows}, console) as counters:
         teacher = SavedTeacher(saved=saved, task=task)
-        label(Images.of_rows(images), teacher, out, config, counters["eval"])
-    predictions = read_raw(out)
+        label(Images.of_rows(images), teacher, str(out), config, counters["eval"], exact=True)
+    predictions = read_raw(str(out))
     pq.write_table(predictions, out / PREDICTIONS)
     pq.write_table(truth.rows, out / "val.parquet")
     summary = {
         "verb": "eval",
         "model": finite(task.metrics(truth.rows, predictions, truth.classes)),
         "images": truth.rows.num_rows,
-        "failures": pq.read_metadata(out / "failures.parquet").num_rows,
+        "failures": pq.read_metadata(out / FAILURES).num_rows,
         "findings": dict(truth.findings),
         "classes": list(truth.classes),
         "figures": list(task.figures),

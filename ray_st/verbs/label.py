@@ -7,7 +7,6 @@ In: images and a model folder. Out: a folder of Parquet that `train --pseudo` ta
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -38,7 +37,9 @@ class LabelVerb(Verb):
     teacher: str
     """Model folder that `ray-st train` left."""
     out: str = "runs/label"
-    """Folder of the results; running the same again goes on with it."""
+    """Folder or bucket (s3://...) of the results; running the same again goes on with it."""
+    retry_failed: bool = False
+    """Try the images again that failed, also of a run that is finished."""
     label: LabelConfig = field(default_factory=LabelConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -58,16 +59,22 @@ def run(config: LabelVerb, console: Console) -> None:
     holdout = read_holdout(config.policy, task.kind, card.classes, teacher.digest)
     images = open_pool(config.images)
 
-    def work(out: Path) -> dict[str, Any]:
+    def work(out: str) -> dict[str, Any]:
         require_fits(labeling_needs(config.label), **resources())
         with shown({"label": images.num_rows}, console) as counters:
-            counter = counters["label"]
-            summary, _ = label_stage(
-                images, teacher, out, config.label, config.policy, counter, holdout
+            return label_stage(
+                images,
+                teacher,
+                out,
+                config.label,
+                config.policy,
+                counters["label"],
+                holdout,
+                retry_failed=config.retry_failed,
             )
-        return summary
 
-    summary = complete(config, console, f"{images.num_rows} images to label", work)
+    plan = f"{images.num_rows} images to label"
+    summary = complete(config, console, plan, work, anywhere=True, again=config.retry_failed)
     if summary is not None:
         say_warnings(summary, console)
         console.print(f"label      {labelled(summary['pseudo'])}", highlight=False)

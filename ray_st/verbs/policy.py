@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -37,11 +36,11 @@ def run(config: PolicyVerb, console: Console) -> None:
     """Choose, write, and say what it came to."""
     store = open_store(config.pseudo, config.policy)
 
-    def work(out: Path) -> dict[str, Any]:
+    def work(out: str) -> dict[str, Any]:
         return policy_stage(store, config.policy, out)
 
     plan = f"{store.summary['pseudo']['images']} labelled images to choose from"
-    summary = complete_here(config, console, plan, work)
+    summary = complete_here(config, console, plan, work, anywhere=True)
     if summary is not None:
         say_warnings(summary, console)
         line = f"policy     {labelled(summary['pseudo'])}; thresholds {_span(summary)}"

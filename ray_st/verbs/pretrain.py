@@ -77,7 +77,8 @@ def _classify(config: PretrainVerb, console: Console) -> None:
 def _pair(config: PretrainVerb, console: Console) -> None:
     pairing, images = Pairing.of(config), open_images(config.images)
 
-    def work(out: Path) -> dict[str, Any]:
+    def work(where: str) -> dict[str, Any]:
+        out = Path(where)
         require_fits(training_needs(config.train, has_pseudo=True), **resources())
         job = pairing_job(pairing, images, recipe_of(config))
         with shown({"pretrain": config.train.steps}, console) as counters:

@@ -66,7 +66,8 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
         f"{materials.val.rows.num_rows} to measure on"
     )
 
-    def work(out: Path) -> dict[str, Any]:
+    def work(where: str) -> dict[str, Any]:
+        out = Path(where)
         console.print(f"{'data':<11}{plan}", highlight=False)
         _report_findings(materials, console)
         loop = Loop(

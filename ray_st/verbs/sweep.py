@@ -51,7 +51,8 @@ def run(config: SweepVerb, console: Console) -> None:
     pseudo, found = read_pseudo(config.pseudo, config.policy, human)
     plan = f"{len(trials_of(config.sweep))} trials of {config.sweep.steps} steps"
 
-    def work(out: Path) -> dict[str, Any]:
+    def work(where: str) -> dict[str, Any]:
+        out = Path(where)
         needs = trial_needs(config.train)
         require_fits(needs, **resources())
         job = training_job(

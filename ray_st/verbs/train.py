@@ -67,7 +67,8 @@ def run(config: TrainVerb, console: Console) -> None:
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
     )
 
-    def work(out: Path) -> dict[str, Any]:
+    def work(where: str) -> dict[str, Any]:
+        out = Path(where)
         require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
         pq.write_table(val.rows, out / "val.parquet")
         job = training_job(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +23,7 @@ from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig, Start
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
+from ray_st.selftraining.lease import held
 from ray_st.selftraining.loop import LoopConfig
 from ray_st.selftraining.sweep import SweepConfig
 from ray_st.tasks import TaskName
@@ -81,7 +81,7 @@ def recipe_of(config: OwnFolder) -> dict[str, Any]:
     return {
         name: value
         for name, value in as_dict(config).items()
-        if name not in ("out", "address", "dry_run")
+        if name not in ("out", "address", "dry_run", "retry_failed")
     }
 
 
@@ -111,44 +111,53 @@ def complete(
     config: Verb,
     console: Console,
     plan: str,
-    work: Callable[[Path], dict[str, Any]],
+    work: Callable[[str], dict[str, Any]],
     warnings: Sequence[str] = (),
     start: Start | None = None,
+    *,
+    anywhere: bool = False,
+    again: bool = False,
 ) -> dict[str, Any] | None:
     """Do a verb's work in its folder, on a cluster; the rest is as `complete_here` does it."""
 
-    def on_cluster(out: Path) -> dict[str, Any]:
+    def on_cluster(out: str) -> dict[str, Any]:
         with connected(config.address):
             return work(out)
 
-    return complete_here(config, console, plan, on_cluster, warnings, start)
+    return complete_here(
+        config, console, plan, on_cluster, warnings, start, anywhere=anywhere, again=again
+    )
 
 
 def complete_here(
     config: OwnFolder,
     console: Console,
     plan: str,
-    work: Callable[[Path], dict[str, Any]],
+    work: Callable[[str], dict[str, Any]],
     warnings: Sequence[str] = (),
     start: Start | None = None,
+    *,
+    anywhere: bool = False,
+    again: bool = False,
 ) -> dict[str, Any] | None:
     """Do a verb's work in its folder; returns the summary.
 
     A folder that is finished gives the summary that stands there, and no work is done. A
     dry run says the plan, and gives None. Both say what weights start from, unless it is random,
     and what of it did not fit. Everything that a user can have written wrong is checked before this
-    is called.
+    is called. `anywhere`: the folder may be a bucket's; `again`: a finished one is worked on too.
     """
-    out, recipe = Path(config.out), dump(recipe_of(config))
-    folder.check(out, recipe)
+    out, recipe = config.out, dump(recipe_of(config))
+    folder.check(out, recipe, anywhere=anywhere)
     if config.dry_run:
         say_plan(recipe, console, plan, warnings, start)
         return None
-    if (summary := folder.finished(out)) is not None:
+    if (summary := folder.finished(out)) is not None and not again:
         return summary
-    folder.claim(out, recipe)
+    folder.claim(out, recipe, anywhere=anywhere)
     say_warnings({"warnings": warnings}, console)
     if start is not None:
         console.out(f"{'start':<11}{start.loaded}", highlight=False)
-    with folder.held(out):
+    with held(out):
+        folder.reopen(out)
         return work(out)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 from rich.console import Console
 
+from ray_st.data import storage
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.store import Store
 from ray_st.labeling.verify import findings
@@ -35,8 +35,8 @@ POSITIONAL = "store"
 
 def run(config: VerifyVerb, console: Console) -> int:
     """Say what is wrong."""
-    folder = Path(config.store)
-    store = Store(folder / "raw" if (folder / "raw").is_dir() else folder)
+    inside = storage.join(config.store, "raw")
+    store = Store(inside if storage.is_folder(inside) else config.store)
     expected: Mapping[int, Iterable[pa.Table]] | None = None
     if config.images is not None:
         expected = {shard.number: shard.rows() for shard in open_pool(config.images).shards}

@@ -6,7 +6,7 @@ from. Start at `config.py`; `choice.py` puts the rules together. Next: `training
 
 from ray_st.labeling.policy.choice import Choice, choose, pseudo_labels
 from ray_st.labeling.policy.config import PolicyConfig
-from ray_st.labeling.policy.facts import Summed, human_fact, pool_facts
+from ray_st.labeling.policy.facts import Summed, human_fact
 from ray_st.labeling.policy.holdout import Holdout
 
 __all__ = [
@@ -16,6 +16,5 @@ __all__ = [
     "Summed",
     "choose",
     "human_fact",
-    "pool_facts",
     "pseudo_labels",
 ]

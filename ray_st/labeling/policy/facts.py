@@ -13,24 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from ray_st.data.labels import Labels
-from ray_st.data.rows import kind_of
 from ray_st.labeling.policy.choice import Choice
 from ray_st.labeling.policy.kinds import PREDICTIONS_OF, parts_of
 
 HISTOGRAM_BINS = 20
-
-
-def pool_facts(pseudo: pa.Table, human: pa.Table) -> dict[str, float | int]:
-    """How much pseudo labels label, beside people."""
-    kind = kind_of(pseudo.schema)
-    assert kind is not None
-    amounts = _amounts(pseudo, kind)
-    return {
-        "images": len(amounts),
-        kind.AMOUNT: _mean(amounts),
-        **human_fact(human, kind),
-        "empty_share": _mean(amounts == 0),
-    }
 
 
 def human_fact(human: pa.Table, kind: type[Labels]) -> dict[str, float | int]:
@@ -79,7 +65,7 @@ class Summed:
         return accepted
 
     def facts(self) -> dict[str, Any]:
-        """Under the names of `pool_facts`, with the labels of each class and all raw scores."""
+        """How much is labelled, of each class too, and all raw scores."""
         count = max(1, self.images)
         per_class = zip(self.choice.classes, self.per_class.tolist(), strict=True)
         return {

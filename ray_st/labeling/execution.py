@@ -1,0 +1,153 @@
+"""One run of Ray Data: manifest files to STORE_ROWs, under Ray's own checkpoints.
+
+In: Parquet files of IMAGE_ROWs. Out: Parquet files beside those that stand already; which ids are
+written is recorded in two phases, and an interrupted run goes on behind them. Next: `pool.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from ray_st import ray_compat
+from ray_st.config import UserError
+from ray_st.data import storage
+from ray_st.data.parquet import FORM
+from ray_st.data.rows import IMAGE_ROW
+from ray_st.data.views import fitted_views
+from ray_st.labeling.actor import TeacherActor
+from ray_st.labeling.config import LabelConfig
+from ray_st.labeling.meter import Meter, Sums
+from ray_st.labeling.store import Shard
+from ray_st.labeling.teacher import TeacherSource
+from ray_st.progress import Counter
+
+VIEWS_AT_ONCE = 64  # decoded in one piece
+_MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
+_RETRIES = 2  # of a task whose process died, before its block is left for the search
+_LOOK_S = 1.0  # between looks at the failures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """A teacher, and what runs it."""
+
+    teacher: TeacherSource
+    config: LabelConfig
+    counter: Counter | None
+    meter: Meter
+    exact: bool  # whether scores keep all their digits
+
+    def run(self, files: Sequence[str], shard: Shard, failures: FailureLimit) -> None:
+        """Label the images of some files that stand in none of the shard's."""
+        filesystem, checkpoint = storage.locate(storage.join(shard.work, "checkpoint"))
+        with ray_compat.checkpointed(
+            "image_id",
+            filesystem,
+            checkpoint,
+            lost_blocks=_MOST_LOST_BLOCKS,
+            each_step=_seldom(lambda: failures.require(self.meter)),
+        ):
+            filesystem, folder = storage.locate(shard.folder)
+            try:
+                self._labeled(_images(files)).write_parquet(
+                    folder,
+                    filesystem=filesystem,
+                    # A bucket has no folders to make.
+                    try_create_dir=not storage.is_remote(shard.folder),
+                    min_rows_per_file=self.config.file_images,
+                    **FORM,
+                )
+            except Exception:
+                failures.require(self.meter)  # the line of the user's, whatever Ray made of it
+                raise
+
+    def _labeled(self, images: ray.data.Dataset) -> ray.data.Dataset:
+        """Images to STORE_ROWs, lazily."""
+        config, meter, side = self.config, self.meter, self.teacher.image_size_px
+        least, most = config.actors
+
+        def views(table: pa.Table) -> Iterator[pa.Table]:
+            for first in range(0, table.num_rows, VIEWS_AT_ONCE):
+                begun = time.monotonic()
+                found = fitted_views(table.slice(first, VIEWS_AT_ONCE), side).to_table()
+                meter.read(found.num_rows, time.monotonic() - begun)
+                yield found
+
+        return (
+            images.repartition(target_num_rows_per_block=config.block_images)
+            .map_batches(
+                views,
+                batch_format="pyarrow",
+                batch_size=None,
+                compute=ray.data.TaskPoolStrategy(size=config.readers),
+                **ray_compat.task_retries(_RETRIES),
+            )
+            .map_batches(
+                TeacherActor,
+                fn_constructor_args=(
+                    ray.put(self.teacher),
+                    config.cpus_per_actor,
+                    config.gpus_per_actor,
+                    self.counter,
+                    meter,
+                    self.exact,
+                ),
+                batch_format="pyarrow",
+                batch_size=config.batch_size,
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=least, max_size=most, initial_size=config.first_actors
+                ),
+                num_cpus=config.cpus_per_actor,
+                num_gpus=config.gpus_per_actor,
+                **ray_compat.actor_retries(_RETRIES),
+            )
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureLimit:
+    """How many images of a shard may fail before it is given up."""
+
+    where: str
+    most: int | None  # None: all
+    before: int  # failures of earlier runs of this shard
+    counted: int = 0  # what the meter had counted when this shard began
+
+    def require(self, meter: Meter | None) -> None:
+        """Raise `UserError` once there are more; without a meter, of earlier runs alone."""
+        if self.most is None:
+            return
+        sums = Sums(failures=self.counted) if meter is None else meter.sums()
+        failures = self.before + sums.failures - self.counted
+        if failures > self.most:
+            often = "; ".join(reason for reason, _ in sums.reasons.most_common(2))
+            raise UserError(
+                f"label.max_failure_rate: {self.where} has {failures} images that failed, and at "
+                f"most {self.most} may{f' ({often})' if often else ''}; mend the pool and pass "
+                "--retry-failed, or raise label.max_failure_rate"
+            )
+
+
+def _seldom(act: Callable[[], None]) -> Callable[[], None]:
+    last = [time.monotonic()]
+
+    def perhaps() -> None:
+        if time.monotonic() - last[0] >= _LOOK_S:
+            last[0] = time.monotonic()
+            act()
+
+    return perhaps
+
+
+def _images(files: Sequence[str]) -> ray.data.Dataset:
+    filesystem, _ = storage.locate(files[0])
+    paths = [storage.locate(file)[1] for file in files]
+    # No path is parsed for partitions: `a=b` is a name like any other.
+    images = ray.data.read_parquet(paths, filesystem=filesystem, partitioning=None)
+    return images.select_columns(IMAGE_ROW.names)

@@ -1,0 +1,197 @@
+"""One shard of a pool: labelled, searched for what got lost, compared with the manifest, published.
+
+In: an `ImageShard` and a teacher. Out: a whole `Shard`. Next: `pool.py`.
+
+An execution loses a row only with the process that held it. So what is missing afterwards is run
+again one image at a time, and what is missing still becomes a failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_st.config import UserError
+from ray_st.data import parquet, storage
+from ray_st.data.rows import IMAGE_ROW
+from ray_st.data.views import fitted_views
+from ray_st.labeling.actor import TeacherActor
+from ray_st.labeling.config import LabelConfig
+from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution, FailureLimit
+from ray_st.labeling.images import ImageShard
+from ray_st.labeling.meter import Meter, speed
+from ray_st.labeling.store import FAILED, OK, Shard, failed_rows, store_row
+from ray_st.labeling.teacher import TeacherSource
+from ray_st.progress import Counter
+
+logger = logging.getLogger(__name__)
+
+_BLOCKS_A_READER = 4
+
+
+@contextmanager
+def hired(
+    teacher: TeacherSource,
+    config: LabelConfig,
+    counter: Counter | None,
+    images: int,
+    *,
+    exact: bool,
+) -> Iterator[Labeler]:
+    """Give somebody who labels shards of a pool of so many images; `exact` as `label` has it."""
+    meter = None if config.actors[1] == 0 else Meter.begun(images)
+    try:
+        yield Labeler(teacher=teacher, config=config, counter=counter, meter=meter, exact=exact)
+    finally:
+        if meter is not None:
+            meter.end()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labeler:
+    """A teacher and how it is run."""
+
+    teacher: TeacherSource
+    config: LabelConfig
+    counter: Counter | None
+    meter: Meter | None  # None: no pool, all in this process
+    exact: bool
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return store_row(self.teacher.task.kind, self.teacher.digest, exact=self.exact)
+
+    def label_shard(self, part: ImageShard, shard: Shard, *, retry_failed: bool) -> None:
+        """Label what is not labelled yet, and publish; a shard that is whole is not read again."""
+        if shard.facts is not None:
+            self._count(part.num_rows)
+            shard.tidy()
+        else:
+            most = int(self.config.max_failure_rate * part.num_rows)
+            self._fill(part, shard, None if retry_failed else most)
+            shard.publish()
+        if retry_failed:
+            self._retry(part, shard)
+
+    def speed(self, seconds: float) -> dict[str, Any]:
+        """How fast it was, and what was the limit; nothing of a run without a pool."""
+        if self.meter is None:
+            return {}
+        config = self.config
+        sums = self.meter.sums()
+        return speed(sums, seconds, readers=config.readers, gpus_per_actor=config.gpus_per_actor)
+
+    def _count(self, done: int) -> None:
+        """Say that so many images were labelled before."""
+        if self.counter is not None and done:
+            self.counter.add(done)
+
+    def _fill(self, part: ImageShard, shard: Shard, most_failures: int | None) -> None:
+        """Label each image that does not stand; in the end each stands once."""
+        storage.make_folder(shard.work)
+        storage.make_folder(shard.folder)
+        before = len(shard.ids(FAILED))
+        limit = FailureLimit(where=shard.folder, most=most_failures, before=before)
+        limit.require(None)
+        self._count(len(shard.ids()))
+        if self.meter is None:
+            self._label_here(part, shard)
+        else:
+            self._label_with_pool(part, shard, self.meter, limit)
+        _require_once(part, shard)
+        replace(limit, before=len(shard.ids(FAILED))).require(None)
+
+    def _label_with_pool(
+        self, part: ImageShard, shard: Shard, meter: Meter, limit: FailureLimit
+    ) -> None:
+        files = part.files or (storage.join(shard.work, "images.parquet"),)
+        if not part.files:
+            parquet.write_parts(files[0], IMAGE_ROW, part.rows())
+        execution = Execution(
+            teacher=self.teacher,
+            config=replace(self.config, block_images=self._block(part)),
+            counter=self.counter,
+            meter=meter,
+            exact=self.exact,
+        )
+        limit = replace(limit, counted=meter.sums().failures)
+        execution.run(files, shard, limit)
+        lost = np.setdiff1d(part.ids(), shard.ids())
+        if len(lost):
+            logger.warning("%d images died with their process; each is tried alone", len(lost))
+            alone = replace(self.config, block_images=1, batch_size=1, file_images=1)
+            replace(execution, config=alone).run(files, shard, limit)
+            self._record_killers(part, shard)
+
+    def _block(self, part: ImageShard) -> int:
+        """Images a block: fewer than asked for where they would not keep all readers at work."""
+        config = self.config
+        shared = part.num_rows // (_BLOCKS_A_READER * config.readers)
+        return min(config.block_images, max(VIEWS_AT_ONCE, shared))
+
+    def _record_killers(self, part: ImageShard, shard: Shard) -> None:
+        """Write a failure for each image that even alone did not come back."""
+        killers = part.only(np.setdiff1d(part.ids(), shard.ids()))
+        if killers.num_rows:
+            rows = pa.concat_tables(killers.rows())
+            reason = "the process that read or labelled it died"
+            failed = failed_rows(rows, "process", reason, self._schema)
+            parquet.write(shard.file("killers.parquet"), failed)
+
+    def _label_here(self, part: ImageShard, shard: Shard) -> None:
+        """The same without a pool: one process, one thread of control, for a debugger."""
+        config, side = self.config, self.teacher.image_size_px
+        cpus, gpus = config.cpus_per_actor, config.gpus_per_actor
+        teacher = TeacherActor(self.teacher, cpus, gpus, self.counter, None, self.exact)
+        rows = pa.concat_tables(part.only(np.setdiff1d(part.ids(), shard.ids())).rows())
+        starts = range(0, rows.num_rows, config.batch_size)
+        some = (rows.slice(start, config.batch_size) for start in starts)
+        tables = (teacher(fitted_views(each, side).to_table()) for each in some)
+        file = shard.file(f"here-{uuid.uuid4().hex}.parquet")
+        parquet.write_parts(file, self._schema, tables)
+
+    def _retry(self, part: ImageShard, shard: Shard) -> None:
+        """Try the failures of a whole shard again; until all is written, it stands as it was."""
+        failures = part.only(shard.ids(FAILED))
+        if failures.num_rows:
+            retried = Shard(storage.join(shard.work, "shard-retry"))
+            self._fill(failures, retried, None)
+            shard.publish(_merged(shard, retried))
+
+
+def _merged(shard: Shard, retried: Shard) -> list[str]:
+    """Write what takes the place of a shard's failures; names of all files that then count."""
+    turn = uuid.uuid4().hex[:8]
+    names: list[str] = []
+
+    def add(table: pa.Table) -> None:
+        names.append(f"retry-{turn}-{len(names):06}.parquet")
+        parquet.write(shard.file(names[-1]), table)
+
+    for entry in (shard.facts or {})["files"]:
+        if not entry["failed"]:
+            names.append(entry["name"])
+        elif entry["failed"] < entry["rows"]:
+            table = parquet.read(shard.file(entry["name"]))
+            add(table.filter(pc.equal(table["status"], OK)))
+    for file in retried.files():
+        add(parquet.read(file))
+    return names
+
+
+def _require_once(part: ImageShard, shard: Shard) -> None:
+    """Refuse to publish a shard in which an image stands twice, or not at all."""
+    found, wanted = np.sort(shard.ids()), np.sort(part.ids())
+    if not np.array_equal(found, wanted):
+        raise UserError(
+            f"{shard.folder}: holds {len(found)} rows for {len(wanted)} images; "
+            "remove this folder and run the same command again"
+        )

@@ -1,0 +1,95 @@
+"""What of Ray is private, young or on its way out, in one place, for the versions in pyproject.
+
+In: what we want. Out: Ray's form of it. Whoever raises the upper bound of `ray` reads this file
+and runs the tests. Next: `progress.py`.
+
+| what | why | seen in 2.60 |
+|---|---|---|
+| `max_retries`, `max_task_retries` among remote args | the only bound on retries of a task whose
+  process died; deprecated, goes in 2.64 | without it: for ever |
+| `ray.data.checkpoint` | row checkpoints with a two-phase commit; beta | ids as int64 |
+| execution callbacks | the only way to end an execution from outside; private | instantiated bare |
+| names of loggers | Ray's own bars and their notices; private | |
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.data
+from pyarrow import fs
+from ray.data.checkpoint import CheckpointConfig
+from ray.util.annotations import RayDeprecationWarning
+
+Retries = dict[str, int]
+
+
+def task_retries(count: int) -> Retries:
+    """Remote args: how often a task is run again whose process died."""
+    return {"max_retries": count}
+
+
+def actor_retries(count: int) -> Retries:
+    """Remote args: how often a call of an actor is run again whose process died."""
+    return {"max_task_retries": count}
+
+
+@contextmanager
+def checkpointed(
+    id_column: str,
+    filesystem: fs.FileSystem,
+    path: str,
+    *,
+    lost_blocks: int,
+    each_step: Callable[[], None],
+) -> Iterator[None]:
+    """Execute Ray Data under row checkpoints at a path.
+
+    Args:
+        id_column: int64, unique, in every row from source to sink.
+        filesystem: where the checkpoint lies.
+        path: on that filesystem.
+        lost_blocks: blocks that may be lost to dying processes before the execution fails.
+        each_step: called many times a second by the scheduler; what it raises ends the execution.
+    """
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = lost_blocks
+    context.checkpoint_config = CheckpointConfig(
+        id_column=id_column,
+        checkpoint_path=path,
+        override_filesystem=filesystem,
+        delete_checkpoint_on_success=False,
+    )
+    context.custom_execution_callback_classes = [
+        *context.custom_execution_callback_classes,
+        _calling(each_step),
+    ]
+    with ray.data.DataContext.current(context), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        yield
+
+
+def _calling(each_step: Callable[[], None]) -> type[Any]:
+    """An execution callback; Ray makes its instance, and passes nothing."""
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+    class EachStep(ExecutionCallback):  # type: ignore[misc]
+        def on_execution_step(self, executor: object) -> None:
+            del executor
+            each_step()
+
+    return EachStep
+
+
+def quieten() -> None:
+    """Let Ray's libraries speak of warnings only, and not of bars that are off."""
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # It says that Ray's bars are off, and how to turn them on; ours show the same.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
