@@ -65,7 +65,7 @@ def main() -> None:
         saved = random_model(labeled.classes)
         task = make_task("detection", MODEL, len(labeled.classes))
         source = SavedTeacher(saved=saved, task=task)
-        teacher = source.load("cpu")
+        teacher = source.load("cpu", source.looks(LabelConfig()))
         with connected("local"):
             start_up = pool_run(images, source, BATCH)[0]  # also warms Ray up
             rates: dict[str, list[float]] = {"ours": [], "bare": []}

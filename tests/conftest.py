@@ -25,6 +25,7 @@ _CHECKED = (
     "ray_st.models.segmenter",
     "ray_st.tasks.classification",
     "ray_st.tasks.detection",
+    "ray_st.tasks.focal",
     "ray_st.tasks.mean_iou",
     "ray_st.tasks.segmentation",
     "ray_st.tasks.simclr",

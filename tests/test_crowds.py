@@ -13,7 +13,8 @@ from ray_st.data.labels import Detections, Origin
 from ray_st.models.retinanet import Outputs
 from ray_st.tasks.anchors import inside, match, pyramid_anchors
 from ray_st.tasks.coco_ap import box_ap, precision_recall
-from ray_st.tasks.detection import Detection, focal_sums
+from ray_st.tasks.detection import Detection
+from ray_st.tasks.focal import focal_sums
 
 pytestmark = pytest.mark.pure
 torch.set_num_threads(1)

@@ -10,7 +10,8 @@ from ray_st.data.labels import Detections
 from ray_st.models import ModelConfig, build
 from ray_st.models.retinanet import Outputs
 from ray_st.tasks.anchors import decode, encode, match, pyramid_anchors
-from ray_st.tasks.detection import DetectConfig, Detection, focal_sums
+from ray_st.tasks.detection import DetectConfig, Detection
+from ray_st.tasks.focal import focal_sums
 
 pytestmark = pytest.mark.pure
 torch.set_num_threads(1)

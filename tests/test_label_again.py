@@ -14,6 +14,7 @@ from ray_st.data.labels import ClassLabel, Labels
 from ray_st.data.sources.folder import image_rows
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
+from ray_st.labeling.looks import Looks
 from ray_st.labeling.pool import label, read_raw
 from ray_st.labeling.store import FAILED, Shard, Store
 from ray_st.labeling.verify import findings
@@ -37,7 +38,10 @@ class Brightness:
     def task(self):
         return Classification(num_classes=2)
 
-    def load(self, device):
+    def looks(self, config):
+        return Looks(sides_px=(8,))
+
+    def load(self, device, looks):
         return self
 
     def predict(self, pixels, sizes_hw):

@@ -16,8 +16,9 @@ import torch
 
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.views import Views
+from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter
-from ray_st.labeling.store import FAILED, OK, store_row
+from ray_st.labeling.store import FAILED, OK
 from ray_st.labeling.teacher import Predictor
 from ray_st.progress import Counter
 
@@ -31,19 +32,22 @@ class TeacherActor:
     def __init__(
         self,
         source: Any,
+        looks: Looks,
+        schema: pa.Schema,
         cpus: float,
         gpus: float,
         counter: Counter | None,
         meter: Meter | None,
-        exact: bool,  # noqa: FBT001 - Ray passes by position
     ) -> None:
-        """`source` is a `TeacherSource`, or a reference to one in the object store."""
+        """`source` is a `TeacherSource`, or a reference to one in the object store; `schema`, that
+        of the STORE_ROWs to give.
+        """
         source = ray.get(source) if isinstance(source, ray.ObjectRef) else source
         torch.set_num_threads(max(1, int(cpus)))
-        self._teacher: Predictor = source.load("cuda" if gpus > 0 else "cpu")
+        self._teacher: Predictor = source.load("cuda" if gpus > 0 else "cpu", looks)
         self._counter, self._meter = counter, meter
         self._name = uuid.uuid4().hex
-        self._schema = store_row(self._teacher.kind, source.digest, exact=exact)
+        self._schema = schema
         self._is_fresh = True
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ray_st.config import require
 
+_MOST_SCALE = 4.0  # sixteen times the pixels
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
@@ -30,6 +32,10 @@ class LabelConfig:
     """Images a Parquet file, at least: what an interrupted run may have to label again."""
     readers: int = 2
     """Most tasks at once that fetch and decode images."""
+    flip: bool = False
+    """Look at each image mirrored left to right too; what is seen in all its views is merged."""
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes to look at each image at, times model.image_size_px; each costs a forward pass."""
     max_failure_rate: float = 0.5
     """Share of a shard's images that may fail, 0 to 1; a run in which more fail stops early."""
 
@@ -48,3 +54,7 @@ class LabelConfig:
         require(self.gpus_per_actor >= 0, "label.gpus_per_actor", "0 or more", self.gpus_per_actor)
         for name in ("batch_size", "block_images", "file_images", "readers"):
             require(getattr(self, name) >= 1, f"label.{name}", "at least 1", getattr(self, name))
+        scales, rule = self.scales, f"one or more, each above 0, at most {_MOST_SCALE} and once"
+        fits = all(0 < scale <= _MOST_SCALE for scale in scales)
+        is_list = 0 < len(scales) == len(set(scales))
+        require(is_list and fits, "label.scales", rule, scales, "1 alone looks once")

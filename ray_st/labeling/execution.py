@@ -22,6 +22,7 @@ from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.views import fitted_views
 from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
+from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, Sums
 from ray_st.labeling.store import Shard
 from ray_st.labeling.teacher import TeacherSource
@@ -41,7 +42,8 @@ class Execution:
     config: LabelConfig
     counter: Counter | None
     meter: Meter
-    exact: bool  # whether scores keep all their digits
+    looks: Looks
+    schema: pa.Schema  # of the STORE_ROWs
 
     def run(self, files: Sequence[str], shard: Shard, failures: FailureLimit) -> None:
         """Label the images of some files that stand in none of the shard's."""
@@ -69,7 +71,7 @@ class Execution:
 
     def _labeled(self, images: ray.data.Dataset) -> ray.data.Dataset:
         """Images to STORE_ROWs, lazily."""
-        config, meter, side = self.config, self.meter, self.teacher.image_size_px
+        config, meter, side = self.config, self.meter, self.looks.largest_px
         least, most = config.actors
 
         def views(table: pa.Table) -> Iterator[pa.Table]:
@@ -92,11 +94,12 @@ class Execution:
                 TeacherActor,
                 fn_constructor_args=(
                     ray.put(self.teacher),
+                    self.looks,
+                    self.schema,
                     config.cpus_per_actor,
                     config.gpus_per_actor,
                     self.counter,
                     meter,
-                    self.exact,
                 ),
                 batch_format="pyarrow",
                 batch_size=config.batch_size,

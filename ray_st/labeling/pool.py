@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
 from ray_st.labeling.shards import hired
-from ray_st.labeling.store import OK, Store
+from ray_st.labeling.store import OK, Store, store_row
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
 
@@ -32,7 +33,7 @@ FAILURES = "failures.parquet"
 def label(
     images: Images,
     teacher: TeacherSource,
-    out: str,
+    out: str | Path,
     config: LabelConfig,
     counter: Counter | None,
     *,
@@ -57,39 +58,41 @@ def label(
     Returns:
         How fast it was, and what was the limit.
     """
-    store = _store(out)
+    store, looks = _store(out), teacher.looks(config)
     store.claim(
         {
             "teacher_sha256": teacher.digest,
             "task": teacher.task.name,
             "classes": list(teacher.classes),
             "image_size_px": teacher.image_size_px,
+            "views": looks.card,
             "scores": "float32" if exact else "float16",
         }
     )
     begun = time.monotonic()
-    with hired(teacher, config, counter, images.num_rows, exact=exact) as labeler:
+    schema = store_row(teacher.task.kind, teacher.digest, looks.card, exact=exact)
+    with hired(teacher, looks, schema, config, counter, images.num_rows) as labeler:
         for part in images.shards:
             labeler.label_shard(part, store.shard(part.number), retry_failed=retry_failed)
         found = labeler.speed(time.monotonic() - begun)
-    parquet.write_parts(storage.join(out, FAILURES), FAILURE_ROW, store.failures())
+    parquet.write_parts(storage.join(str(out), FAILURES), FAILURE_ROW, store.failures())
     return found
 
 
-def read_raw(out: str) -> pa.Table:
+def read_raw(out: str | Path) -> pa.Table:
     """The raw predictions of a folder that `label` left, in the order of image ids."""
     return _store(out).read()
 
 
-def raw_parts(out: str) -> Iterator[pa.Table]:
+def raw_parts(out: str | Path) -> Iterator[pa.Table]:
     """The same, some thousand rows at a time, in the order of the files."""
     return _store(out).parts(OK, ROWS_AT_ONCE)
 
 
-def raw_kind(out: str) -> type[Labels] | None:
+def raw_kind(out: str | Path) -> type[Labels] | None:
     """Which kind of labels such a folder holds; None if it holds none."""
     return _store(out).kind
 
 
-def _store(out: str) -> Store:
-    return Store(storage.join(storage.absolute(out), "raw"))
+def _store(out: str | Path) -> Store:
+    return Store(storage.join(storage.absolute(str(out)), "raw"))

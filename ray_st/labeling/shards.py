@@ -27,8 +27,9 @@ from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution, FailureLimit
 from ray_st.labeling.images import ImageShard
+from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, speed
-from ray_st.labeling.store import FAILED, OK, Shard, failed_rows, store_row
+from ray_st.labeling.store import FAILED, OK, Shard, failed_rows
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
 
@@ -40,16 +41,23 @@ _BLOCKS_A_READER = 4
 @contextmanager
 def hired(
     teacher: TeacherSource,
+    looks: Looks,
+    schema: pa.Schema,
     config: LabelConfig,
     counter: Counter | None,
     images: int,
-    *,
-    exact: bool,
 ) -> Iterator[Labeler]:
-    """Give somebody who labels shards of a pool of so many images; `exact` as `label` has it."""
+    """Give somebody who labels shards of a pool of so many images."""
     meter = None if config.actors[1] == 0 else Meter.begun(images)
     try:
-        yield Labeler(teacher=teacher, config=config, counter=counter, meter=meter, exact=exact)
+        yield Labeler(
+            teacher=teacher,
+            looks=looks,
+            schema=schema,
+            config=config,
+            counter=counter,
+            meter=meter,
+        )
     finally:
         if meter is not None:
             meter.end()
@@ -60,14 +68,11 @@ class Labeler:
     """A teacher and how it is run."""
 
     teacher: TeacherSource
+    looks: Looks
+    schema: pa.Schema  # of the STORE_ROWs
     config: LabelConfig
     counter: Counter | None
     meter: Meter | None  # None: no pool, all in this process
-    exact: bool
-
-    @property
-    def _schema(self) -> pa.Schema:
-        return store_row(self.teacher.task.kind, self.teacher.digest, exact=self.exact)
 
     def label_shard(self, part: ImageShard, shard: Shard, *, retry_failed: bool) -> None:
         """Label what is not labelled yet, and publish; a shard that is whole is not read again."""
@@ -120,7 +125,8 @@ class Labeler:
             config=replace(self.config, block_images=self._block(part)),
             counter=self.counter,
             meter=meter,
-            exact=self.exact,
+            looks=self.looks,
+            schema=self.schema,
         )
         limit = replace(limit, counted=meter.sums().failures)
         execution.run(files, shard, limit)
@@ -143,20 +149,22 @@ class Labeler:
         if killers.num_rows:
             rows = pa.concat_tables(killers.rows())
             reason = "the process that read or labelled it died"
-            failed = failed_rows(rows, "process", reason, self._schema)
+            failed = failed_rows(rows, "process", reason, self.schema)
             parquet.write(shard.file("killers.parquet"), failed)
 
     def _label_here(self, part: ImageShard, shard: Shard) -> None:
         """The same without a pool: one process, one thread of control, for a debugger."""
-        config, side = self.config, self.teacher.image_size_px
+        config, side = self.config, self.looks.largest_px
         cpus, gpus = config.cpus_per_actor, config.gpus_per_actor
-        teacher = TeacherActor(self.teacher, cpus, gpus, self.counter, None, self.exact)
+        teacher = TeacherActor(
+            self.teacher, self.looks, self.schema, cpus, gpus, self.counter, None
+        )
         rows = pa.concat_tables(part.only(np.setdiff1d(part.ids(), shard.ids())).rows())
         starts = range(0, rows.num_rows, config.batch_size)
         some = (rows.slice(start, config.batch_size) for start in starts)
         tables = (teacher(fitted_views(each, side).to_table()) for each in some)
         file = shard.file(f"here-{uuid.uuid4().hex}.parquet")
-        parquet.write_parts(file, self._schema, tables)
+        parquet.write_parts(file, self.schema, tables)
 
     def _retry(self, part: ImageShard, shard: Shard) -> None:
         """Try the failures of a whole shard again; until all is written, it stands as it was."""

@@ -1,7 +1,7 @@
 """Where raw predictions rest: shards of Parquet, each published whole, all of one teacher.
 
 In: a folder or bucket, and the name of what its labels are made by. Out: `Store`, `Shard`: what
-stands there, and what is missing. Next: `teacher.py`.
+stands there, and what is missing. Next: `looks.py`.
 
 Layout: `store.json`, from the start; `shard-00000/*.parquet`, STORE_ROWs of labelled images and of
 failures; `shard-00000/shard.json`, from its end, names its files. What it does not name does not
@@ -34,12 +34,16 @@ _SCORES = ("scores", "top_scores")  # columns
 
 
 def store_row(
-    kind: type[Labels] | None, teacher_sha256: str | None = None, *, exact: bool = False
+    kind: type[Labels] | None,
+    teacher_sha256: str | None = None,
+    views: Mapping[str, Any] | None = None,
+    *,
+    exact: bool = False,
 ) -> pa.Schema:
     """STORE_ROW: a LABEL_ROW, whether the image could be labelled, and why not.
 
-    The teacher's hash stands in the metadata of every file. Scores are float16, unless `exact`:
-    three digits are enough to choose by.
+    The teacher's hash, and which views it took (JSON), stand in the metadata of every file. Scores
+    are float16, unless `exact`: three digits are enough to choose by.
     """
     row = label_row(kind)
     for name in _SCORES if not exact else ():
@@ -50,6 +54,8 @@ def store_row(
     metadata = dict(row.metadata or {})
     if teacher_sha256 is not None:
         metadata[b"ray_st.teacher_sha256"] = teacher_sha256.encode()
+    if views is not None:
+        metadata[b"ray_st.views"] = json.dumps(views).encode()
     return pa.schema([*row, *pa.schema(text)], metadata=metadata)
 
 

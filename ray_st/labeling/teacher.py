@@ -16,6 +16,8 @@ from torch import nn
 
 from ray_st.data.labels import Labels
 from ray_st.data.placed import Placed
+from ray_st.labeling.config import LabelConfig
+from ray_st.labeling.looks import Looks, looks_of, views
 from ray_st.models.saved import SavedModel
 from ray_st.tasks.task import Task
 
@@ -48,18 +50,28 @@ class TeacherSource(Protocol):
 
     @property
     def image_size_px(self) -> int:
-        """Side of the views that it looks at."""
+        """Side of the views that it looks at, at scale 1."""
 
-    def load(self, device: torch.device | str) -> Predictor:
-        """Make it ready on a device."""
+    def looks(self, config: LabelConfig) -> Looks:
+        """Which views it takes of an image. Raises `UserError` for some that it cannot."""
+
+    def load(self, device: torch.device | str, looks: Looks) -> Predictor:
+        """Make it ready on a device, to be given views of `looks.largest_px`."""
 
 
 class Teacher:
     """Any model in evaluation mode, asked for labels."""
 
-    def __init__(self, model: nn.Module, task: Task, device: torch.device | str = "cpu") -> None:
-        """The model must be on `device` and in evaluation mode."""
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        device: torch.device | str = "cpu",
+        looks: Looks | None = None,
+    ) -> None:
+        """The model must be on `device` and in evaluation mode; by default it looks once."""
         self._model, self._task, self._device = model, task, torch.device(device)
+        self._looks = looks
 
     @property
     def kind(self) -> type[Labels]:
@@ -71,7 +83,8 @@ class Teacher:
         """Label fitted views.
 
         Args:
-            pixels: uint8, (n, side, side, 3), from `data.views.fitted_views`.
+            pixels: uint8, (n, side, side, 3), from `data.views.fitted_views`; of several looks
+                the largest.
             sizes_hw: int, (n, 2), size of each source image in pixels.
 
         Returns:
@@ -79,11 +92,16 @@ class Teacher:
         """
         side = pixels.shape[1]
         # A permuted view of HWC memory is channels-last; `.copy()` since Arrow's is read-only.
-        views = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).to(self._device)
-        found = self._task.predictions(self._model(views), (side, side))
+        decoded = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).to(self._device)
+        sizes = [(int(h), int(w)) for h, w in sizes_hw]
+        if self._looks is None or self._looks.is_single:
+            found = self._task.predictions(self._model(decoded), (side, side))
+        else:
+            taken = views(decoded, sizes, self._looks)
+            found = self._task.merged((self._model(view), shown) for view, shown in taken)
         return [
-            one.in_source(Placed.fitting((int(h), int(w)), side))
-            for one, (h, w) in zip(found, sizes_hw, strict=True)
+            one.in_source(Placed.fitting(size, side))
+            for one, size in zip(found, sizes, strict=True)
         ]
 
 
@@ -109,6 +127,10 @@ class SavedTeacher:
         """The size that the model was trained with."""
         return self.saved.card.model.image_size_px
 
-    def load(self, device: torch.device | str) -> Teacher:
+    def looks(self, config: LabelConfig) -> Looks:
+        """What the recipe asks for, if the model takes it."""
+        return looks_of(config, self.saved.card.model, self.saved.card.task)
+
+    def load(self, device: torch.device | str, looks: Looks) -> Teacher:
         """Build the model; its BatchNorms are folded away."""
-        return Teacher(self.saved.load(device), self.task, device)
+        return Teacher(self.saved.load(device), self.task, device, looks)

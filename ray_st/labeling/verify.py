@@ -7,6 +7,7 @@ Next: `policy.py`. One shard's ids are held at a time.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -94,6 +95,9 @@ def _wrong_rows(table: pa.Table, card: Mapping[str, object]) -> Iterator[str]:
     teacher = (table.schema.metadata or {}).get(b"ray_st.teacher_sha256", b"").decode()
     if teacher != card["teacher_sha256"]:
         yield f"was labelled by another teacher ({teacher[:12] or 'unnamed'})"
+    views = json.loads((table.schema.metadata or {}).get(b"ray_st.views", b"null"))
+    if views != card.get("views"):
+        yield f"was labelled from other views ({views or 'unnamed'})"
     statuses = set(table["status"].unique().to_pylist())
     if not statuses <= {OK, FAILED}:
         yield f"has rows of status {sorted(map(str, statuses - {OK, FAILED}))}"

@@ -87,7 +87,7 @@ def role_of(*, has_pseudo: bool) -> Literal["teacher", "student"]:
 def label_stage(
     images: Images,
     teacher: TeacherSource,
-    out: str,
+    out: str | Path,
     config: LabelConfig,
     policy: PolicyConfig,
     counter: Counter | None,
@@ -101,6 +101,7 @@ def label_stage(
     folder that is labelled already are under the policy that it was labelled with, since a folder
     is of one recipe.
     """
+    out = str(out)
     if (summary := finished(out)) is not None:
         return summary
     begun = time.monotonic()
@@ -116,6 +117,7 @@ def label_stage(
         **choice.account(),
         "classes": list(classes),
         "teacher_sha256": teacher.digest,
+        "views": teacher.looks(config).card,
         "speed": found,
         "seconds": {"label": seconds},
         "versions": versions(),

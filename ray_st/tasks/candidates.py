@@ -6,7 +6,8 @@ In: `Outputs` and their anchors. Out: `Candidates`. Source: paper.md 5.4. Next: 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ray_st.models.retinanet import ANCHORS_PER_LOCATION, Outputs
 from ray_st.tasks.anchors import decode
+from ray_st.tasks.task import Shown
 
 Rule = Literal["image", "level", "class"]
 _MIN_SIDE_PX = 0.01  # thinner boxes could vanish when placed in the source image
@@ -76,6 +78,37 @@ def find_candidates(
         image=image, boxes_xyxy=boxes, class_ids=class_ids[order], scores=scores[order]
     )
     return found[((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE_PX).all(1)]
+
+
+def carried(found: Candidates, shown: Shown, first: Shown) -> Candidates:
+    """Take the candidates of one view of each image to another view of it, in their order.
+
+    Boxes are cut to the area of their image before that: what stands out to its right lies in the
+    padding, and mirrored it would be cut at the view's left edge. Slivers are dropped.
+    """
+    boxes = found.boxes_xyxy
+    sides, new_sides = (
+        boxes.new_tensor(each.areas_hw).view(-1, 2).flip(1)[found.image].repeat(1, 2)
+        for each in (shown, first)
+    )
+    boxes = boxes.minimum(sides)
+    is_seen = ((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE_PX).all(1)
+    if shown.is_mirrored:
+        left, top, right, bottom = boxes.unbind(1)
+        width = sides[:, 0]
+        boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
+    boxes = (boxes * (new_sides / sides)).minimum(new_sides)
+    return replace(found, boxes_xyxy=boxes)[is_seen]
+
+
+def together(parts: Sequence[Candidates]) -> Candidates:
+    """Candidates of several views, in pixels of one: of equal scores the earlier view's first."""
+    image, boxes, class_ids, scores = (
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("image", "boxes_xyxy", "class_ids", "scores")
+    )
+    found = Candidates(image=image, boxes_xyxy=boxes, class_ids=class_ids, scores=scores)
+    return found[best_first(image, scores)]
 
 
 def _above(

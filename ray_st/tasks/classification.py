@@ -5,7 +5,7 @@ In: logits of the model, `ClassLabel`. Out: `LossSums`, labels, metrics. Next: `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from ray_st.config import UserError
 from ray_st.data.labels import ClassLabel, Labels
 from ray_st.data.rows import unpack
-from ray_st.tasks.task import LossSums
+from ray_st.tasks.task import LossSums, Shown
 
 TOP = 5  # classes of an image that are kept
 _UNKNOWN = -1  # target of an image without a class
@@ -63,7 +63,16 @@ class Classification:
     ) -> list[ClassLabel]:
         """The likeliest classes of each image, and their probabilities."""
         del size_hw
-        scores, ids = outputs.softmax(dim=1).topk(min(TOP, self.num_classes), dim=1)
+        return self._likeliest(outputs.softmax(dim=1))
+
+    @torch.no_grad()
+    def merged(self, views: Iterable[tuple[Float32[Tensor, "b k"], Shown]]) -> list[ClassLabel]:
+        """The same of the mean of the probabilities in all views."""
+        seen = [outputs.softmax(dim=1) for outputs, _ in views]
+        return self._likeliest(torch.stack(seen).mean(dim=0))
+
+    def _likeliest(self, probabilities: Float32[Tensor, "b k"]) -> list[ClassLabel]:
+        scores, ids = probabilities.topk(min(TOP, self.num_classes), dim=1)
         pairs = zip(ids.cpu().numpy(), scores.cpu().numpy(), strict=True)
         return [ClassLabel.of(i, s) for i, s in pairs]
 

@@ -7,7 +7,7 @@ Source: paper.md 5.2-5.4. Next: `coco_ap.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,20 +15,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from ray_st.config import UserError, require
 from ray_st.data.labels import Detections, Labels
 from ray_st.models.retinanet import Outputs
 from ray_st.tasks.anchors import encode, inside, match, pyramid_anchors, strides_of
-from ray_st.tasks.candidates import Rule, find_candidates
+from ray_st.tasks.candidates import Candidates, Rule, carried, find_candidates, together
 from ray_st.tasks.coco_ap import box_ap, precision_recall
+from ray_st.tasks.focal import focal_sums
 from ray_st.tasks.nms import hard_nms, soft_nms
-from ray_st.tasks.task import LossSums
+from ray_st.tasks.task import LossSums, Shown
 
-FOCAL_ALPHA = 0.25
-FOCAL_GAMMA = 1.5
 HUBER_DELTA = 0.1
 BOX_WEIGHT = 50.0 / 4  # the paper's 50, over the four numbers of a box
 
@@ -150,8 +149,27 @@ class Detection:
 
         Boxes are clipped to the view.
         """
+        found = self._candidates(outputs, size_hw)
+        return self._chosen(found, len(outputs.class_logits))
+
+    @torch.no_grad()
+    def merged(self, views: Iterable[tuple[Outputs, Shown]]) -> list[Detections]:
+        """Choose among the boxes of all views by the rules for those of one.
+
+        Each view brings as many candidates as it would alone. Boxes are clipped to the images.
+        """
+        parts: list[Candidates] = []
+        first: Shown | None = None
+        for outputs, shown in views:
+            first = first or shown
+            parts.append(carried(self._candidates(outputs, shown.size_hw), shown, first))
+            del outputs  # before the next view's are made
+        assert first is not None, "an image is looked at once or more"
+        return self._chosen(together(parts), len(first.areas_hw))
+
+    def _candidates(self, outputs: Outputs, size_hw: tuple[int, int]) -> Candidates:
         detect = self.detect
-        found = find_candidates(
+        return find_candidates(
             outputs,
             self._anchors(outputs),
             size_hw,
@@ -159,6 +177,10 @@ class Detection:
             per=detect.candidates,
             limit=detect.max_candidates,
         )
+
+    def _chosen(self, found: Candidates, num_images: int) -> list[Detections]:
+        """Suppress, and split by image."""
+        detect = self.detect
         if detect.nms == "soft":
             kept = soft_nms(
                 found,
@@ -168,7 +190,7 @@ class Detection:
             )
         else:
             kept = hard_nms(found, iou=detect.nms_iou, limit=detect.max_detections)
-        ends = torch.bincount(kept.image, minlength=len(outputs.class_logits)).cumsum(0)[:-1]
+        ends = torch.bincount(kept.image, minlength=num_images).cumsum(0)[:-1]
         columns = (
             np.split(values.cpu().numpy(), ends.cpu().numpy())
             for values in (kept.boxes_xyxy, kept.class_ids, kept.scores)
@@ -202,36 +224,3 @@ def _padded(boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     if is_box.any():
         padded[is_box] = np.concatenate(boxes)
     return padded, is_box
-
-
-def focal_sums(
-    class_logits: Float[Tensor, "b a k"],
-    image: Int64[Tensor, " p"],
-    anchor: Int64[Tensor, " p"],
-    class_ids: Int64[Tensor, " p"],
-    spared: Bool[Tensor, "b a"] | None = None,
-    *,
-    alpha: float = FOCAL_ALPHA,
-    gamma: float = FOCAL_GAMMA,
-) -> Float[Tensor, " b"]:
-    """Sum the focal loss of each image; positives are given as (image, anchor, class) triples.
-
-    First all logits as negatives, then the few positives put right: no one-hot tensor is built.
-    Anchors that are `spared` must not be positives; they cost nothing.
-    """
-    positive = class_logits[image, anchor, class_ids]
-    right = alpha * _focal_negative(-positive, gamma)  # yes at x costs what no costs at -x
-    wrong = (1 - alpha) * _focal_negative(positive, gamma)
-    costs = _focal_negative(class_logits, gamma)
-    if spared is None:
-        negatives = costs.sum(dim=(1, 2))
-    else:
-        negatives = costs.sum(dim=2).masked_fill(spared, 0.0).sum(dim=1)
-    return ((1 - alpha) * negatives).index_add(0, image, right - wrong)
-
-
-def _focal_negative(logits: Tensor, gamma: float) -> Tensor:
-    # p^gamma * -log(1 - p) with -log(1 - p) = softplus(x) and log p = x - softplus(x): exact at
-    # both ends, and without pow, whose gradient at 0 is not.
-    cost = F.softplus(logits)
-    return torch.exp(gamma * (logits - cost)) * cost

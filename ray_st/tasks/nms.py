@@ -1,7 +1,7 @@
 """Non-maximum suppression: of boxes of one class that overlap, the best counts.
 
 In: `Candidates`. Out: those that stand, at most `limit` an image, best first, with their final
-scores. Source: paper.md 5.4. Next: `detection.py`.
+scores. Source: paper.md 5.4. Next: `focal.py`.
 """
 
 from __future__ import annotations

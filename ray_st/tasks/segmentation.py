@@ -6,7 +6,7 @@ Source: paper.md 5.9. Next: `mean_iou.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from ray_st.config import UserError
 from ray_st.data.labels import IGNORE, Labels, SegmentationMap
 from ray_st.tasks.mean_iou import confusion, iou_figures
-from ray_st.tasks.task import LossSums
+from ray_st.tasks.task import LossSums, Shown
 
 
 @dataclass(kw_only=True, eq=False)
@@ -85,6 +85,30 @@ class Segmentation:
             )
         return maps
 
+    @torch.no_grad()
+    def merged(
+        self, views: Iterable[tuple[Float32[Tensor, "b k h w"], Shown]]
+    ) -> list[SegmentationMap]:
+        """The class of the highest mean probability of every pixel, and that mean.
+
+        Padding is IGNORE. The outputs of all views are held, at a fourth of their sides; at full
+        size those of one image at a time.
+        """
+        seen = list(views)
+        first = seen[0][1]
+        maps = []
+        for i, area_hw in enumerate(first.areas_hw):
+            total = sum(_probabilities(logits[i], shown, i, area_hw) for logits, shown in seen)
+            assert isinstance(total, Tensor), "an image is looked at once or more"
+            best, class_map = (total / len(seen)).max(dim=0)
+            maps.append(
+                SegmentationMap(
+                    class_map=_padded(class_map, first.side_px, IGNORE),
+                    confidence=_padded(best * 255, first.side_px, 0),
+                )
+            )
+        return maps
+
     def metrics(
         self, truths: pa.Table, predictions: pa.Table, classes: Sequence[str]
     ) -> dict[str, float]:
@@ -100,3 +124,25 @@ class Segmentation:
             right / labelled if labelled else float("nan"),
             right / true if true else float("nan"),
         )
+
+
+def _probabilities(
+    logits: Tensor, shown: Shown, image: int, area_hw: tuple[int, int]
+) -> Float32[Tensor, "k h w"]:
+    """Class probabilities of an image's own area, upright, at another size than in this view."""
+    height, width = shown.areas_hw[image]
+    full = F.interpolate(logits[None], size=shown.size_hw, mode="bilinear", align_corners=False)
+    # Cut before it is resized once more: padding has no say at the image's border.
+    full = full[..., :height, :width]
+    if shown.is_mirrored:
+        full = full.flip(3)
+    if area_hw != (height, width):
+        full = F.interpolate(full, size=area_hw, mode="bilinear", align_corners=False)
+    return torch.exp(full[0] - full[0].logsumexp(dim=0))
+
+
+def _padded(values: Tensor, side_px: int, padding: int) -> np.ndarray:
+    """Put what is known of an image into its view, as bytes."""
+    view = np.full((side_px, side_px), padding, np.uint8)
+    view[: values.shape[0], : values.shape[1]] = values.to(torch.uint8).cpu().numpy()
+    return view

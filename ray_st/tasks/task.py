@@ -6,8 +6,8 @@ sweeping and reporting hold a `Task` and never ask which. Next: `anchors.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ray_st.data.labels import Labels
+from ray_st.data.placed import fitted_hw
 
 _SMALLEST_COUNT = 1e-12  # of images that are all unreadable
 
@@ -41,6 +42,30 @@ class LossSums:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How the images of a batch lie in one view of each: top left, the rest is padding."""
+
+    side_px: int  # of the square views
+    areas_hw: tuple[tuple[int, int], ...]  # what each image fills of its view
+    is_mirrored: bool = False  # the images within their areas, left to right
+
+    @classmethod
+    def of(cls, sizes_hw: Sequence[tuple[int, int]], side_px: int) -> Shown:
+        """Fitted views of source images of these sizes."""
+        areas_hw = tuple(fitted_hw(size_hw, side_px) for size_hw in sizes_hw)
+        return cls(side_px=side_px, areas_hw=areas_hw)
+
+    def mirrored(self) -> Shown:
+        """Say the same of views whose images are mirrored."""
+        return replace(self, is_mirrored=not self.is_mirrored)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of a view."""
+        return self.side_px, self.side_px
+
+
 @runtime_checkable
 class Objective(Protocol):
     """What a train step needs: something to lower."""
@@ -64,6 +89,13 @@ class Task(Objective, Protocol):
 
     def predictions(self, outputs: Any, size_hw: tuple[int, int]) -> list[Any]:
         """Outputs -> raw labels of `kind` in view pixels, a low floor applied at most."""
+
+    def merged(self, views: Iterable[tuple[Any, Shown]]) -> list[Any]:
+        """Outputs of several views of the same images -> one `predictions` from all of them.
+
+        Labels are in pixels of the first view, which is the largest and not mirrored. `views` may
+        be an iterator that runs the model: what need not be held of an output is let go.
+        """
 
     def metrics(
         self, truths: pa.Table, predictions: pa.Table, classes: Sequence[str]

@@ -18,6 +18,7 @@ from ray_st.data.sources.digits import (
     world_data,
     write_world,
 )
+from ray_st.labeling.looks import looks_of
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.learning import Learning, read_init
@@ -42,6 +43,7 @@ def run(config: DemoVerb, console: Console) -> None:
     """Write the scenes, then run the loop on them."""
     # What they refuse is refused here, before scenes are written.
     learning = Learning.of(config)
+    looks_of(config.label, config.model, config.task)
     check_world(config.digits, learning.kind)
     classes = classes_of(config.digits, learning.kind)
     check_policy(config.policy, learning, classes)

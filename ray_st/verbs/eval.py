@@ -23,14 +23,13 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.pool import FAILURES, label, read_raw
 from ray_st.labeling.teacher import SavedTeacher
-from ray_st.models.saved import SavedModel, read_model, require_classes, versions
+from ray_st.models.saved import read_model, require_classes, versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import require_one_model, write_summary
 from ray_st.selftraining.loop import headline
 from ray_st.selftraining.materials import require_kind
 from ray_st.tasks import make_task
 from ray_st.tasks.detection import DetectConfig
-from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import finite
 from ray_st.training.loop import PREDICTIONS
 from ray_st.verbs.verb import Verb, complete
@@ -67,10 +66,13 @@ def run(config: EvalVerb, console: Console) -> None:
     require_kind(truth, task.kind, "data", learner="this model", move="pass another --model")
     require_classes(saved, truth.classes, what="model", data=config.data)
 
+    teacher = SavedTeacher(saved=saved, task=task)
+    teacher.looks(config.label)  # refuses what it cannot
+
     def work(where: str) -> dict[str, Any]:
         out = Path(where)
         require_fits(labeling_needs(config.label), **resources())
-        return _measured(saved, task, truth, out, config.label, console)
+        return measured(teacher, truth, out, config.label, console)
 
     summary = complete(config, console, f"{truth.rows.num_rows} images to measure on", work)
     if summary is not None:
@@ -79,18 +81,17 @@ def run(config: EvalVerb, console: Console) -> None:
         )
 
 
-def _measured(
-    saved: SavedModel,
-    task: Task,
+def measured(
+    teacher: SavedTeacher,
     truth: LabeledSet,
     out: Path,
     config: LabelConfig,
     console: Console,
 ) -> dict[str, Any]:
-    begun = time.monotonic()
+    """Label the images into a folder, and compare; returns the summary that is left there."""
+    task, begun = teacher.task, time.monotonic()
     images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
     with shown({"eval": images.num_rows}, console) as counters:
-        teacher = SavedTeacher(saved=saved, task=task)
         label(Images.of_rows(images), teacher, str(out), config, counters["eval"], exact=True)
     predictions = read_raw(str(out))
     pq.write_table(predictions, out / PREDICTIONS)
@@ -104,7 +105,8 @@ def _measured(
         "classes": list(truth.classes),
         "figures": list(task.figures),
         "seconds": {"eval": time.monotonic() - begun},
-        "model_sha256": saved.digest,
+        "model_sha256": teacher.digest,
+        "views": teacher.looks(config).card,
         "versions": versions(),
     }
     write_summary(out, summary)

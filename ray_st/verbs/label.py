@@ -56,6 +56,7 @@ def run(config: LabelVerb, console: Console) -> None:
     task = make_task(card.task, card.model, len(card.classes), config.detect)
     config.policy.require_known(task.kind, card.classes)
     teacher = SavedTeacher(saved=saved, task=task)
+    teacher.looks(config.label)  # refuses what it cannot
     holdout = read_holdout(config.policy, task.kind, card.classes, teacher.digest)
     images = open_pool(config.images)
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from ray_st.cluster.session import resources
 from ray_st.config import require
 from ray_st.data.sources import DataConfig
+from ray_st.labeling.looks import looks_of
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.report import write_report
 from ray_st.selftraining.learning import Learning, read_init
@@ -57,6 +58,7 @@ def check_policy(policy: PolicyConfig, learning: Learning, classes: Sequence[str
 def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     """Run all stages on these data, then write the report."""
     learning = Learning.of(config)
+    looks_of(config.label, config.model, config.task)  # refuses what the teacher will not take
     materials = open_materials(data, learning.kind)
     check_policy(config.policy, learning, materials.human.classes)
     pool = require_pool(materials)
