@@ -29,6 +29,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/detector.py
 	$(BIN)/python benchmarks/policy.py
+	$(BIN)/python benchmarks/export.py
 
 # A stamp stands for "installed under these constraints": a second `make demo` installs nothing.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -24,7 +24,8 @@ from pairs import machine
 from ray_st.data.labels import Detections, Origin, ragged
 from ray_st.data.rows import label_row
 from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.store import OK, Store, store_row
+from ray_st.labeling.rows import OK, store_row
+from ray_st.labeling.store import Store
 from ray_st.selftraining.acceptance import LabelledPool, policy_stage
 
 BOXES_AN_IMAGE, NUM_CLASSES, ROWS_A_FILE, SIDE_PX = 100, 80, 10_000, 640

@@ -99,6 +99,7 @@ def command(verb, world):
             "train": student,
             "label": ["--images", images, "--teacher", teacher],
             "policy": ["--pseudo", str(world / "pseudo")],
+            "export": ["--pseudo", str(world / "pseudo"), "--format", "coco"],
             "eval": ["--model", teacher, "--data", good],
             "sweep": [*student, "--sweep.alphas", "0.5", "2"],
             "report": [str(world / "pseudo")],
@@ -514,6 +515,7 @@ FINISHED = {
         "pseudo": {"images": 3, "boxes_per_image": 12.5, "empty_share": 0.0, "failures": 0},
         "thresholds": {"cat": 0.5},
     },
+    "export": {"exported": {"images": 12.5, "empty": 0, "named_by_id": 0, "failures": 0}},
     "eval": {"model": FIGURES},
     "sweep": {"sweep": [{"alpha": 12.5, "normalised": True, **FIGURES}]},
 }
@@ -530,7 +532,8 @@ def test_what_is_finished_is_printed_without_a_cluster(world, capsys, monkeypatc
     folder.claim(Path("done"), "".join(line for line in printed if not line.startswith("# ")))
     folder.write_summary(Path("done"), {"figures": ["AP", "AP50"], **FINISHED[verb]})
     # Nothing listens there: to look for a cluster would be refused.
-    nowhere = [] if verb == "policy" else ["--address", "ray://127.0.0.1:1"]  # that needs none
+    needs_none = verb in ("policy", "export")
+    nowhere = [] if needs_none else ["--address", "ray://127.0.0.1:1"]
     assert main([*words, *nowhere]) == 0
     printed = capsys.readouterr().out
     assert "12.5" in printed

@@ -16,7 +16,8 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.pool import label, read_raw
-from ray_st.labeling.store import FAILED, Shard, Store
+from ray_st.labeling.rows import FAILED
+from ray_st.labeling.store import Shard, Store
 from ray_st.labeling.verify import findings
 from ray_st.tasks.classification import Classification
 

@@ -12,7 +12,8 @@ from ray_st.config import UserError
 from ray_st.data.labels import ClassLabel, Detections, Origin, SegmentationMap
 from ray_st.data.rows import FAILURE_ROW, label_row, pack, unpack
 from ray_st.data.sources.folder import image_rows
-from ray_st.labeling.store import OK, Store, failed_rows, store_row
+from ray_st.labeling.rows import OK, failed_rows, store_row
+from ray_st.labeling.store import Store
 
 pytestmark = pytest.mark.pure
 

@@ -11,7 +11,8 @@ from test_store import CARD, failed, labelled
 from ray_st.config import UserError
 from ray_st.data.labels import Detections
 from ray_st.data.sources.folder import image_rows
-from ray_st.labeling.store import Store, store_row
+from ray_st.labeling.rows import store_row
+from ray_st.labeling.store import Store
 from ray_st.labeling.verify import findings
 
 pytestmark = pytest.mark.pure

@@ -18,7 +18,7 @@ from ray_st.data.labels import Labels, Origin
 from ray_st.data.views import Views
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter
-from ray_st.labeling.store import FAILED, OK
+from ray_st.labeling.rows import FAILED, OK
 from ray_st.labeling.teacher import Predictor
 from ray_st.progress import Counter
 

@@ -1,6 +1,6 @@
 """What is to be labelled, shard by shard: rows in memory, or a manifest of any size.
 
-In: a URI, or IMAGE_ROWs. Out: `Images`. Next: `store.py`.
+In: a URI, or IMAGE_ROWs. Out: `Images`. Next: `rows.py`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ look at a small file.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from ray_st.data.rows import FAILURE_ROW
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
+from ray_st.labeling.rows import OK, store_row
 from ray_st.labeling.shards import hired
-from ray_st.labeling.store import OK, Store, store_row
+from ray_st.labeling.store import Store
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
 
@@ -84,9 +85,9 @@ def read_raw(out: str | Path) -> pa.Table:
     return _store(out).read()
 
 
-def raw_parts(out: str | Path) -> Iterator[pa.Table]:
-    """The same, some thousand rows at a time, in the order of the files."""
-    return _store(out).parts(OK, ROWS_AT_ONCE)
+def raw_parts(out: str | Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The same, some thousand rows at a time, in the order of the files; all columns, or some."""
+    return _store(out).parts(OK, ROWS_AT_ONCE, columns)
 
 
 def raw_kind(out: str | Path) -> type[Labels] | None:

@@ -29,7 +29,8 @@ from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution, FailureLimit
 from ray_st.labeling.images import ImageShard
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, speed
-from ray_st.labeling.store import FAILED, OK, Shard, failed_rows
+from ray_st.labeling.rows import FAILED, OK, failed_rows
+from ray_st.labeling.store import Shard
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from ray_st.data import parquet, storage
 from ray_st.data.rows import kind_of
-from ray_st.labeling.store import FAILED, FORMAT, OK, Shard, Store, store_row
+from ray_st.labeling.rows import FAILED, OK, store_row
+from ray_st.labeling.store import FORMAT, Shard, Store
 
 _MOST_NAMED = 5  # ids of a kind, in one finding
 

@@ -57,12 +57,17 @@ def accepted_rows(
 
 def read_accepted(out: str, summary: Mapping[str, Any], policy: PolicyConfig) -> pa.Table:
     """Pseudo labels that `ray-st policy` left; another policy than theirs is refused."""
+    require_chosen_by(policy, out, summary)
+    return read_chosen(out)
+
+
+def require_chosen_by(policy: PolicyConfig, out: str, summary: Mapping[str, Any]) -> None:
+    """Refuse a policy that is another than what `ray-st policy` left in `out` was chosen by."""
     if policy != PolicyConfig() and as_dict(policy) != summary["policy"]:
         raise UserError(
             f"pseudo: {out} holds what another policy chose; leave the section policy out, or pass "
             f"--pseudo {summary['store']} to choose again"
         )
-    return read_chosen(out)
 
 
 def read_chosen(out: str) -> pa.Table:

@@ -16,6 +16,7 @@ VERBS = {
     "label": "Let a teacher label a pool of images.",
     "verify": "Prove from the files alone that every image is labelled or recorded, once.",
     "policy": "Choose again which of a labelled pool's predictions are pseudo labels.",
+    "export": "Write pseudo labels as COCO, YOLO or PASCAL VOC, for other tools.",
     "eval": "Measure a model on labelled images.",
     "sweep": "Train the student for several alphas, side by side.",
     "report": "Write report.html for a folder that another verb left.",

@@ -1,7 +1,7 @@
 """`ray-st policy`: what a teacher found is kept; which of it are pseudo labels is chosen again.
 
 In: a folder that `label` left. Out: a folder of pseudo labels that `train --pseudo` takes, with
-figures to judge them by. Needs no cluster and no accelerator. Next: `eval.py`.
+figures to judge them by. Needs no cluster and no accelerator. Next: `export.py`.
 """
 
 from __future__ import annotations
