@@ -5,7 +5,7 @@ Command:
         python jobs/label.py --images URI \
         --teacher /shared/runs/teacher --out /shared/runs/pseudo
 
-Reads: images and a model folder.
+Reads: images and a teacher: a model folder, or one from elsewhere (docs/teachers.md).
 Writes: raw/ (Parquet), labels.parquet, failures.parquet, summary.json.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """

@@ -59,6 +59,7 @@ def converter() -> cattrs.Converter:
         made.register_structure_hook(kind, _strict)
     made.register_structure_hook_func(_is_literal, _option)
     made.register_structure_hook_factory(_is_tuple, _tuple_hook)
+    made.register_structure_hook_factory(_is_mapping, _mapping_hook)
     made.register_structure_hook_factory(_is_choice, _union_hook)
     made.register_structure_hook_factory(lambda kind: section_of(kind) is kind, _section_hook)
     return made
@@ -70,6 +71,10 @@ def _is_literal(kind: Any) -> bool:
 
 def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
+
+
+def _is_mapping(kind: Any) -> bool:
+    return get_origin(kind) is Mapping
 
 
 def _is_choice(kind: Any) -> bool:
@@ -94,6 +99,8 @@ def _option(value: object, kind: Any) -> object:
 def _rule(kind: Any) -> str:
     if _is_literal(kind):
         return "one of " + ", ".join(map(repr, get_args(kind)))
+    if _is_mapping(kind):
+        return "a mapping"
     return RULES.get(kind, "a list" if _is_tuple(kind) else str(kind))
 
 
@@ -115,6 +122,19 @@ def _tuple_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, An
                 error.add_note(cattrs.IterableValidationNote("", index, of))
                 raise
         return tuple(made)
+
+    return structure
+
+
+def _mapping_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, Any], Any]:
+    from cattrs.gen import mapping_structure_factory
+
+    fill = mapping_structure_factory(kind, converter)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise RuleError(_rule(kind), value)
+        return fill(value, kind)
 
     return structure
 

@@ -435,7 +435,10 @@ def test_a_dry_run_holds_what_was_passed(world, capsys):
     assert recipe["pseudo"] == str(world / "pseudo")
     # A recipe of the whole loop serves a verb that has fewer sections.
     recipe = yaml.safe_load(dry(capsys, [*command("label", world), "--config", "demo"], world))
-    assert recipe.keys() == {"images", "teacher", "label", "detect", "policy"}
+    assert recipe.keys() == {
+        *("images", "teacher", "classes", "class_map", "image_size_px"),
+        *("label", "detect", "policy"),
+    }
 
 
 def test_what_looks_like_markup_is_printed_as_it_is(world, capsys, tmp_path):

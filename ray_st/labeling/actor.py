@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ray_st.data.views import Views
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter
 from ray_st.labeling.rows import FAILED, OK
-from ray_st.labeling.teacher import Predictor
+from ray_st.labeling.teacher import PredictionError, Predictor
 from ray_st.progress import Counter
 
 _PROBE_S = 2.0  # how long the bare model is measured
@@ -57,7 +58,7 @@ class TeacherActor:
         labels: list[Labels] = [self._teacher.kind.unknown()] * len(views.uris)
         begun = time.monotonic()
         if len(valid):
-            found = self._teacher.predict(views.pixels[valid], views.sizes_hw[valid])
+            found, views = self._predicted(views, valid)
             for i, one in zip(valid, found, strict=True):
                 labels[i] = one
         self._tell(views, time.monotonic() - begun)
@@ -82,6 +83,25 @@ class TeacherActor:
             self._teacher.predict(pixels, sizes_hw)
             batches += 1
         return batches * len(pixels) / (time.monotonic() - begun)
+
+    def _predicted(self, views: Views, chosen: np.ndarray) -> tuple[list[Labels], Views]:
+        """Labels of the chosen views; those that the teacher makes none of are then no views."""
+        try:
+            return self._teacher.predict(views.pixels[chosen], views.sizes_hw[chosen]), views
+        except PredictionError as error:
+            if len(chosen) == 1:
+                return [self._teacher.kind.unknown()], _failed(views, int(chosen[0]), str(error))
+        found: list[Labels] = []
+        for i in chosen:  # one wrong answer is not to cost the others theirs
+            labels, views = self._predicted(views, np.array([i]))
+            found += labels
+        return found, views
+
+
+def _failed(views: Views, i: int, reason: str) -> Views:
+    stages, reasons = [*views.stages], [*views.reasons]
+    stages[i], reasons[i] = "teacher", reason
+    return replace(views, stages=tuple(stages), reasons=tuple(reasons))
 
 
 def _with_status(rows: pa.Table, views: Views) -> pa.Table:

@@ -2,7 +2,7 @@
 
 In: a model, then batches of fitted views. Out: `Labels` an image, above the task's low floor:
 thresholds are the business of `policy/`. `TeacherSource` is what travels to where it is loaded.
-Next: `verify.py`.
+Teachers from elsewhere: `teachers/`. Next: `verify.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,22 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.looks import Looks, looks_of, views
 from ray_st.models.saved import SavedModel
 from ray_st.tasks.task import Task
+
+
+class PredictionError(ValueError):
+    """What a teacher from elsewhere made of an image is no label; one line that says what."""
+
+
+class Learned(Protocol):
+    """What is known of a teacher's task by those who only ask it for labels."""
+
+    @property
+    def name(self) -> str:
+        """As recipes name it: detection, segmentation, classification."""
+
+    @property
+    def kind(self) -> type[Labels]:
+        """The kind of labels that it gives."""
 
 
 class Predictor(Protocol):
@@ -41,7 +57,7 @@ class TeacherSource(Protocol):
         """The name by which labels remember it: another hash, another teacher."""
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Learned:
         """What it has learned."""
 
     @property
@@ -55,8 +71,8 @@ class TeacherSource(Protocol):
     def looks(self, config: LabelConfig) -> Looks:
         """Which views it takes of an image. Raises `UserError` for some that it cannot."""
 
-    def load(self, device: torch.device | str, looks: Looks) -> Predictor:
-        """Make it ready on a device, to be given views of `looks.largest_px`."""
+    def load(self, device: torch.device | str, looks: Looks | None = None) -> Predictor:
+        """Make it ready on a device, to be given views of `looks.largest_px`; by default one."""
 
 
 class Teacher:
@@ -131,6 +147,6 @@ class SavedTeacher:
         """What the recipe asks for, if the model takes it."""
         return looks_of(config, self.saved.card.model, self.saved.card.task)
 
-    def load(self, device: torch.device | str, looks: Looks) -> Teacher:
-        """Build the model; its BatchNorms are folded away."""
+    def load(self, device: torch.device | str, looks: Looks | None = None) -> Teacher:
+        """Build the model, its BatchNorms folded away; by default it looks once."""
         return Teacher(self.saved.load(device), self.task, device, looks)

@@ -66,31 +66,49 @@ class Weights:
 
 def read_weights(path: Path) -> Weights:
     """Read a file; raises `UserError` for one that is none, is damaged or holds no tensors."""
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None or not path.is_file():
-        raise UserError(
-            f"init.weights: {path} must be a file that ends in {', '.join(_READERS)}, or a model "
-            "folder; check the path"
-        )
+    tensors = read_tensors(path, "init.weights", ", or a model folder")
     try:
-        tensors = _unwrapped(reader(path))
         normalisation = _beside(path)
-    except Exception as error:  # of five libraries, each with errors of its own
-        raise UserError(
-            f"init.weights: {path} cannot be read ({reason_of(error)}); it must be whole and hold "
-            "tensors only, as torch.save(model.state_dict(), FILE) writes them"
-        ) from error
-    require_finite(tensors, path)
+    except Exception as error:  # of JSON, of numbers, of the disk
+        raise _unreadable(path, "init.weights", error) from error
     found = named(tensors)
     return Weights(tensors=found.tensors, normalisation=found.normalisation or normalisation)
 
 
-def require_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+def read_tensors(path: Path, field: str, others: str = "") -> dict[str, Tensor]:
+    """Read a file's tensors under its own names; `field` opens each error, raised as above.
+
+    `others` is what `field` takes beside such files.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None or not path.is_file():
+        raise UserError(
+            f"{field}: {path} must be a file that ends in {', '.join(_READERS)}{others}; "
+            "check the path"
+        )
+    try:
+        tensors = _unwrapped(reader(path))
+    except Exception as error:  # of five libraries, each with errors of its own
+        raise _unreadable(path, field, error) from error
+    require_finite(tensors, path, field)
+    return tensors
+
+
+def _unreadable(path: Path, field: str, error: Exception) -> UserError:
+    return UserError(
+        f"{field}: {path} cannot be read ({reason_of(error)}); it must be whole and hold "
+        "tensors only, as torch.save(model.state_dict(), FILE) writes them"
+    )
+
+
+def require_finite(
+    tensors: Mapping[str, Tensor], source: str | Path, field: str = "init.weights"
+) -> None:
     """Refuse numbers that no model can start from; float32 holds what is finite here."""
     for name, value in tensors.items():
         if value.is_floating_point() and not value.float().isfinite().all():
             raise UserError(
-                f"init.weights: {source} holds NaN or infinity in {name}; its training went astray "
+                f"{field}: {source} holds NaN or infinity in {name}; its training went astray "
                 "or the file is damaged: pass weights from before, or copy it again"
             )
 
@@ -106,8 +124,7 @@ def reason_of(error: BaseException) -> str:
 
 def named(tensors: Mapping[str, Tensor]) -> Weights:
     """Tensors under timm's names, without the parts of a model of ours beside its backbone."""
-    for prefix in _shared_prefixes(tensors):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    tensors = without_prefixes(tensors)
     normalisation = None
     if any(name.startswith(_OURS) for name in tensors):
         if {"mean", "std"} <= tensors.keys():
@@ -117,6 +134,12 @@ def named(tensors: Mapping[str, Tensor]) -> Weights:
     if is_mobilenetv2(set(tensors)):
         tensors = {timm_name(name): value for name, value in tensors.items()}
     return Weights(tensors=tensors, normalisation=normalisation)
+
+
+def without_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without what wrappers such as DDP put before every name."""
+    start = "".join(_shared_prefixes(tensors))
+    return {name.removeprefix(start): value for name, value in tensors.items()}
 
 
 def _shared_prefixes(names: Mapping[str, Tensor]) -> list[str]:

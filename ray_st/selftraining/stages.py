@@ -94,12 +94,13 @@ def label_stage(
     holdout: Holdout | None = None,
     *,
     retry_failed: bool = False,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Label a pool into its folder or bucket, unless it is labelled already; returns its summary.
 
-    `holdout` is for `policy.target_precision`. Pseudo labels are left beside the store; those of a
-    folder that is labelled already are under the policy that it was labelled with, since a folder
-    is of one recipe.
+    `holdout` is for `policy.target_precision`; `facts` stand in the summary too. Pseudo labels are
+    left beside the store; those of a folder that is labelled already are under the policy that it
+    was labelled with, since a folder is of one recipe.
     """
     out = str(out)
     if (summary := finished(out)) is not None:
@@ -108,13 +109,14 @@ def label_stage(
     found = label(images, teacher, out, config, counter, retry_failed=retry_failed)
     seconds = time.monotonic() - begun
     classes = teacher.classes
-    facts, choice = write_chosen(out, out, policy, teacher.task.kind, classes, holdout)
+    pseudo, choice = write_chosen(out, out, policy, teacher.task.kind, classes, holdout)
     with parquet.opened(storage.join(out, FAILURES)) as failures:
-        facts["failures"] = failures.metadata.num_rows
+        pseudo["failures"] = failures.metadata.num_rows
     summary = {
         "verb": "label",
-        "pseudo": facts,
+        "pseudo": pseudo,
         **choice.account(),
+        **(facts or {}),
         "classes": list(classes),
         "teacher_sha256": teacher.digest,
         "views": teacher.looks(config).card,

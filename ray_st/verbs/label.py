@@ -1,11 +1,12 @@
 """`ray-st label`: a teacher labels a pool; every image ends as labels or as a recorded failure.
 
-In: images and a model folder. Out: a folder of Parquet that `train --pseudo` takes. Next:
+In: images and a teacher of any kind. Out: a folder of Parquet that `train --pseudo` takes. Next:
 `policy.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +17,13 @@ from ray_st.cluster.session import resources
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
-from ray_st.labeling.teacher import SavedTeacher
-from ray_st.models.saved import read_model
+from ray_st.labeling.teachers.opening import open_teacher
+from ray_st.labeling.teachers.origin import Wishes
+from ray_st.labeling.trial import try_out
 from ray_st.progress import shown
 from ray_st.selftraining.acceptance import read_holdout
 from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.stages import label_stage, labelled
-from ray_st.tasks import make_task
 from ray_st.tasks.detection import DetectConfig
 from ray_st.verbs.verb import Verb, complete, say_warnings
 
@@ -35,7 +36,16 @@ class LabelVerb(Verb):
     """The pool: a manifest that `ray-st index` left, for any size; a folder (path or URI), or
     coco:PATH whose labels are ignored."""
     teacher: str
-    """Model folder that `ray-st train` left."""
+    """Model folder that `ray-st train` left, or torchvision:NAME, torchvision:NAME:FILE,
+    hf:FOLDER_OR_ID, onnx:FILE, module:Class of your own: docs/teachers.md."""
+    classes: str | None = None
+    """Classes of the labels: a file with a name a line, or the labelled set that a student will
+    learn from. None: the teacher's."""
+    class_map: tuple[str, ...] | Mapping[str, str] = ()
+    """Teacher's classes that have other names there: TEACHER_NAME=NAME ...; in a recipe a mapping.
+    Classes that become none are dropped."""
+    image_size_px: int | None = None
+    """Side of the views that a teacher from elsewhere sees. None: what is usual for it."""
     out: str = "runs/label"
     """Folder or bucket (s3://...) of the results; running the same again goes on with it."""
     retry_failed: bool = False
@@ -51,17 +61,19 @@ CONFIG = LabelVerb
 def run(config: LabelVerb, console: Console) -> None:
     """Label every image once."""
     require_one_model(config.teacher, "teacher")
-    saved = read_model(config.teacher, "teacher")
-    card = saved.card
-    task = make_task(card.task, card.model, len(card.classes), config.detect)
-    config.policy.require_known(task.kind, card.classes)
-    teacher = SavedTeacher(saved=saved, task=task)
+    wishes = Wishes(detect=config.detect, image_size_px=config.image_size_px)
+    opened = open_teacher(config.teacher, wishes, config.classes, config.class_map)
+    teacher = opened.source
     teacher.looks(config.label)  # refuses what it cannot
-    holdout = read_holdout(config.policy, task.kind, card.classes, teacher.digest)
+    kind, classes = teacher.task.kind, teacher.classes
+    config.policy.require_known(kind, classes)
+    holdout = read_holdout(config.policy, kind, classes, teacher.digest)
     images = open_pool(config.images)
 
     def work(out: str) -> dict[str, Any]:
         require_fits(labeling_needs(config.label), **resources())
+        if opened.is_foreign:
+            try_out(images, teacher, config.label)
         with shown({"label": images.num_rows}, console) as counters:
             return label_stage(
                 images,
@@ -72,10 +84,13 @@ def run(config: LabelVerb, console: Console) -> None:
                 counters["label"],
                 holdout,
                 retry_failed=config.retry_failed,
+                facts=opened.facts,
             )
 
-    plan = f"{images.num_rows} images to label"
-    summary = complete(config, console, plan, work, anywhere=True, again=config.retry_failed)
+    plan, warnings = f"{images.num_rows} images to label", opened.warnings
+    summary = complete(
+        config, console, plan, work, warnings, anywhere=True, again=config.retry_failed
+    )
     if summary is not None:
         say_warnings(summary, console)
         console.print(f"label      {labelled(summary['pseudo'])}", highlight=False)
