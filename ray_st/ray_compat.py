@@ -9,7 +9,7 @@ and runs the tests. Next: `progress.py`.
   process died; deprecated, goes in 2.64 | without it: for ever |
 | `ray.data.checkpoint` | row checkpoints with a two-phase commit; beta. Loading them is ours: its
   plug-in point takes a class | ids as int64 |
-| `use_datasource_v2` | which reader of Parquet; young | the old one starts in a quarter of the time |
+| `use_datasource_v2` | which reader of Parquet; young | the old starts four times as soon |
 | execution callbacks | the only way to end an execution from outside; private | instantiated bare |
 | names of loggers | Ray's own bars and their notices; private | |
 """
