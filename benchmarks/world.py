@@ -18,29 +18,29 @@ MODEL = ModelConfig(
 )
 
 
-def scenes(folder: Path, count: int) -> LabeledSet:
-    """Write `count` labelled scenes of 320 px, some 25 kB each."""
+def scenes(folder: Path, count: int, scene_px: int = 320) -> LabeledSet:
+    """Write `count` labelled scenes, of 320 px some 25 kB each."""
     config = DigitsConfig(
         labeled_scenes=count,
         val_scenes=1,
         pool_scenes=1,
         labeled_digits=300,
-        scene_px=320,
+        scene_px=scene_px,
         digits_per_scene=(3, 8),
-        digit_px=(32, 80),
+        digit_px=(scene_px // 10, scene_px // 4),
     )
     write_world(folder, config, Detections)
     return open_labeled(f"coco:{folder}/instances_train.json")
 
 
-def random_model(classes: tuple[str, ...]) -> SavedModel:
+def random_model(classes: tuple[str, ...], config: ModelConfig = MODEL) -> SavedModel:
     """A detector with random weights, whose class bias makes some hundred candidates an image."""
     torch.manual_seed(0)
-    model = build(MODEL, "detection", len(classes))
+    model = build(config, "detection", len(classes))
     for name, parameter in model.named_parameters():
         if name.endswith("bias") and parameter.shape == (9 * len(classes),):
             torch.nn.init.constant_(parameter, -2.9)  # sigmoid: just above the floor of 0.05
     with tempfile.TemporaryDirectory() as folder:
-        card = ModelCard(task="detection", classes=classes, model=MODEL, preprocessing={})
+        card = ModelCard(task="detection", classes=classes, model=config, preprocessing={})
         save_model(Path(folder), model, card)
         return read_model(folder, "teacher")
