@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
+SEEDS ?= 50
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types pytest bench clean
+.PHONY: demo test lint types pytest chaos bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ray-st demo --out $(OUT)
@@ -22,6 +23,10 @@ types: $(VENV)/.tested
 
 pytest: $(VENV)/.tested
 	$(BIN)/python -m pytest $(ARGS)
+
+# Fifty labellings, each killed or failed at another moment; an hour or so. ARGS="-k [7]" is one.
+chaos: $(VENV)/.tested
+	CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest -s tests/test_chaos.py $(ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/labeling.py

@@ -13,10 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _POLL_S = 0.5
+
+
+def keeper(kind: type, *args: Any) -> Any:
+    """Start an actor that keeps counts, on the caller's own node: no other's death takes it away.
+
+    One whose process dies is started again, and counts from zero.
+    """
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lasting = {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": node}
+    return ray.remote(num_cpus=0, **lasting)(kind).remote(*args)
 
 
 class _Board:
@@ -55,7 +66,7 @@ class Counter:
 @contextmanager
 def shown(totals: dict[str, int], console: Console) -> Iterator[dict[str, Counter]]:
     """Show a bar for each name while the block runs; give it the counters to hand out."""
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board = keeper(_Board)
     columns = (
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=28),

@@ -51,7 +51,7 @@ def checkpointed(
     *,
     lost_blocks: int,
     each_step: Callable[[], None],
-) -> Iterator[None]:
+) -> Iterator[Callable[[], int]]:
     """Execute Ray Data under row checkpoints at a path.
 
     Args:
@@ -60,7 +60,11 @@ def checkpointed(
         path: on that filesystem.
         lost_blocks: blocks that may be lost to dying processes before the execution fails.
         each_step: called many times a second by the scheduler; what it raises ends the execution.
+
+    Yields:
+        Says how many files could not be written, once an execution has ended.
     """
+    unwritten: list[int] = []
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     # The new one starts 32 processes to read the footers of a few small files, for each execution.
@@ -78,11 +82,11 @@ def checkpointed(
     context.checkpoint_config = config
     context.custom_execution_callback_classes = [
         *context.custom_execution_callback_classes,
-        _calling(each_step),
+        _calling(each_step, unwritten),
     ]
     with ray.data.DataContext.current(context), warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        yield
+        yield lambda: sum(unwritten)
 
 
 class _IdsAtOnce(IdColumnCheckpointManager):  # type: ignore[misc]
@@ -93,9 +97,11 @@ class _IdsAtOnce(IdColumnCheckpointManager):  # type: ignore[misc]
         data_file_dir: str | None = None,
         data_file_filesystem: fs.FileSystem | None = None,
     ) -> tuple[Any, int]:
-        """Sorted ids in the object store, and their size in bytes; (None, 0) without any."""
-        if data_file_dir is not None:
-            self._clean_pending_checkpoints(data_file_dir, data_file_filesystem)
+        """Sorted ids in the object store, and their size in bytes; (None, 0) without any.
+
+        Pending notes are the caller's to remove, beforehand.
+        """
+        del data_file_dir, data_file_filesystem
         selector = fs.FileSelector(self.checkpoint_path_unwrapped, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         paths = [info.path for info in infos if info.type == fs.FileType.File]
@@ -106,7 +112,7 @@ class _IdsAtOnce(IdColumnCheckpointManager):  # type: ignore[misc]
         return ray.put(ids), ids.nbytes
 
 
-def _calling(each_step: Callable[[], None]) -> type[Any]:
+def _calling(each_step: Callable[[], None], unwritten: list[int]) -> type[Any]:
     """An execution callback; Ray makes its instance, and passes nothing."""
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
@@ -114,6 +120,10 @@ def _calling(each_step: Callable[[], None]) -> type[Any]:
         def on_execution_step(self, executor: object) -> None:
             del executor
             each_step()
+
+        def after_execution_succeeds(self, executor: Any) -> None:
+            writes = (op for op in executor._topology if op.name == "Write")
+            unwritten.extend(op.metrics.num_tasks_failed for op in writes)
 
     return EachStep
 

@@ -24,6 +24,7 @@ from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, Sums
+from ray_st.labeling.recovery import notes, recover
 from ray_st.labeling.store import Shard
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
@@ -46,15 +47,18 @@ class Execution:
     schema: pa.Schema  # of the STORE_ROWs
 
     def run(self, files: Sequence[str], shard: Shard, failures: FailureLimit) -> None:
-        """Label the images of some files that stand in none of the shard's."""
-        filesystem, checkpoint = storage.locate(storage.join(shard.work, "checkpoint"))
+        """Label the images of some files that stand in none of the shard's.
+
+        Raises `UserError` for too many failures, and where files could not be written.
+        """
+        filesystem, checkpoint = storage.locate(notes(shard))
         with ray_compat.checkpointed(
             "image_id",
             filesystem,
             checkpoint,
             lost_blocks=_MOST_LOST_BLOCKS,
             each_step=_seldom(lambda: failures.require(self.meter)),
-        ):
+        ) as unwritten:
             filesystem, folder = storage.locate(shard.folder)
             try:
                 self._labeled(_images(files)).write_parquet(
@@ -68,6 +72,13 @@ class Execution:
             except Exception:
                 failures.require(self.meter)  # the line of the user's, whatever Ray made of it
                 raise
+        recover(shard)
+        # Nobody's process died: images that were labelled must not end as failures.
+        if count := unwritten():
+            raise UserError(
+                f"{shard.folder}: {count} files could not be written; the rest stands, and the "
+                "same command goes on from here"
+            )
 
     def _labeled(self, images: ray.data.Dataset) -> ray.data.Dataset:
         """Images to STORE_ROWs, lazily."""

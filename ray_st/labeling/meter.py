@@ -13,6 +13,8 @@ from typing import Any
 
 import ray
 
+from ray_st.progress import keeper
+
 _WORTH_A_PROBE = 5000  # images; it takes two seconds of one teacher
 _MOST_REASONS = 3  # that are named when too many images fail
 
@@ -79,7 +81,7 @@ class Meter:
     @classmethod
     def begun(cls, images: int) -> Meter:
         """Begin to count, from zero; of few images the bare model is not measured."""
-        return cls(ray.remote(num_cpus=0)(_Book).remote(images >= _WORTH_A_PROBE))
+        return cls(keeper(_Book, images >= _WORTH_A_PROBE))
 
     def read(self, images: int, seconds: float) -> None:
         """Say that so many images were fetched and decoded."""

@@ -29,6 +29,7 @@ from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution, FailureLimit
 from ray_st.labeling.images import ImageShard
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, speed
+from ray_st.labeling.recovery import recover
 from ray_st.labeling.rows import FAILED, OK, failed_rows
 from ray_st.labeling.store import Shard
 from ray_st.labeling.teacher import TeacherSource
@@ -104,6 +105,7 @@ class Labeler:
         """Label each image that does not stand; in the end each stands once."""
         storage.make_folder(shard.work)
         storage.make_folder(shard.folder)
+        recover(shard)
         before = len(shard.ids(FAILED))
         limit = FailureLimit(where=shard.folder, most=most_failures, before=before)
         limit.require(None)
