@@ -9,15 +9,32 @@ from test_detection import SIZE_HW, random_outputs, task_with
 
 from ray_st.config import UserError
 from ray_st.data.labels import IGNORE, KINDS, ClassLabel, Detections, Origin, SegmentationMap
-from ray_st.data.rows import label_row, pack, unpack
-from ray_st.labeling.policy import Holdout, PolicyConfig, Summed, choose, pool_facts, pseudo_labels
+from ray_st.data.rows import kind_of, label_row, pack, unpack
+from ray_st.labeling.policy import (
+    Holdout,
+    PolicyConfig,
+    Summed,
+    choose,
+    human_fact,
+    pseudo_labels,
+)
 from ray_st.labeling.policy.kinds import parts_of
 
 pytestmark = pytest.mark.pure
 
 CLASSES = [f"class {k}" for k in range(9)]
 
+DETAILS = ("labels_per_class", "score_histogram")
 SCORES = [[0.9, 0.5, 0.3], [], [0.49], [0.5, 0.1]]
+
+
+def facts_of(raw, policy, human):
+    """What is known of a pool in one part, beside people's labels."""
+    kind = kind_of(raw.schema)
+    summed = Summed(choice=choose(lambda: [raw], kind, policy, CLASSES))
+    summed.accept(raw)
+    facts = {**summed.facts(), **human_fact(human, kind)}
+    return {name: facts[name] for name in facts if name not in DETAILS}
 
 
 def raw(scores=SCORES, origin=Origin.PSEUDO):
@@ -93,9 +110,9 @@ def test_labels_by_a_teacher_are_pseudo_whoever_claims_them():
 
 
 def test_facts_by_hand():
-    kept = pseudo_labels(raw(), PolicyConfig(score_threshold=0.5), CLASSES)  # 2, 0, 0 and 1 boxes
+    policy = PolicyConfig(score_threshold=0.5)  # 2, 0, 0 and 1 boxes
     human = raw([[1.0], [1.0, 1.0, 1.0, 1.0]], Origin.HUMAN)
-    assert pool_facts(kept, human) == {
+    assert facts_of(raw(), policy, human) == {
         "images": 4,
         "boxes_per_image": 3 / 4,
         "human_boxes_per_image": 5 / 2,
@@ -105,7 +122,7 @@ def test_facts_by_hand():
 
 def test_facts_of_nothing():
     empty = label_row(Detections).empty_table()
-    assert pool_facts(empty, empty) == {
+    assert facts_of(empty, PolicyConfig(), empty) == {
         "images": 0,
         "boxes_per_image": 0.0,
         "human_boxes_per_image": 0.0,
@@ -120,14 +137,15 @@ def test_pixels_of_maps_and_their_facts_by_hand():
         for m, c in maps
     ]
     raw = rows([*labels, SegmentationMap.unknown()])
-    kept = pseudo_labels(raw, PolicyConfig(score_threshold=0.5), CLASSES)
+    policy = PolicyConfig(score_threshold=0.5)
+    kept = pseudo_labels(raw, policy, CLASSES)
     assert kept.schema.equals(label_row(SegmentationMap), check_metadata=True)
     found = unpack(kept)
     assert found[0].class_map.tolist() == [[1, 2, IGNORE, IGNORE]]
     assert found[1].class_map.tolist() == [[IGNORE, IGNORE]]
     assert [one.confidence for one in found] == [None] * 3
     human = rows([SegmentationMap(class_map=np.array([[0, 1, 2, IGNORE]], np.uint8))])
-    assert pool_facts(kept, human) == {
+    assert facts_of(raw, policy, human) == {
         "images": 3,
         "labelled_share": pytest.approx((2 / 4 + 0 + 0) / 3),
         "human_labelled_share": 3 / 4,
@@ -137,10 +155,11 @@ def test_pixels_of_maps_and_their_facts_by_hand():
 
 def test_classes_and_their_facts_by_hand():
     raw = rows([ClassLabel.of([3, 1], [0.5, 0.4]), ClassLabel.of([2, 0], [0.4, 0.3])])
-    kept = pseudo_labels(raw, PolicyConfig(score_threshold=0.5), CLASSES)
+    policy = PolicyConfig(score_threshold=0.5)
+    kept = pseudo_labels(raw, policy, CLASSES)
     assert kept.schema.equals(label_row(ClassLabel), check_metadata=True)
     assert [one.top_class_ids.tolist() for one in unpack(kept)] == [[3], []]
-    assert pool_facts(kept, rows([ClassLabel.of([1])])) == {
+    assert facts_of(raw, policy, rows([ClassLabel.of([1])])) == {
         "images": 2,
         "labelled_share": 0.5,
         "human_labelled_share": 1.0,
@@ -156,7 +175,7 @@ def test_a_pool_of_any_size_is_chosen_from_row_by_row(count):
     assert kept.column("image_id").equals(raw.column("image_id"))
     chosen = [i for i, one in enumerate(unpack(kept)) if one.amount()]
     assert chosen == np.flatnonzero(scores.astype(np.float32) >= 0.5).tolist()
-    facts = pool_facts(kept, kept)
+    facts = facts_of(raw, PolicyConfig(score_threshold=0.5), kept)
     assert facts["images"] == count
     assert facts["labelled_share"] == pytest.approx(len(chosen) / count)
 
@@ -166,7 +185,7 @@ def test_no_image_of_any_kind(kind):
     empty = label_row(kind).empty_table()
     kept = pseudo_labels(empty, PolicyConfig(), CLASSES)
     assert kept.schema.equals(label_row(kind), check_metadata=True)
-    assert set(pool_facts(kept, empty).values()) == {0}
+    assert set(facts_of(kept, PolicyConfig(), empty).values()) == {0}
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.01, math.nan])
@@ -196,10 +215,6 @@ def test_facts_of_a_band_count_labels_and_not_what_is_ignored():
         "labels_per_class": dict(zip(CLASSES, [2, 1, 0, 0, 0, 0, 0, 0, 0], strict=True)),
         # 0.1, 0.3 (its float32 is a little more), 0.49, twice 0.5, 0.9 (a little less)
         "score_histogram": [0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 1, 0, 0],
-    }
-    both = pool_facts(accepted, raw().slice(0, 0))
-    assert {name: both[name] for name in ("images", "boxes_per_image", "empty_share")} == {
-        name: facts[name] for name in ("images", "boxes_per_image", "empty_share")
     }
 
 
