@@ -83,16 +83,16 @@ def test_an_image_that_kills_its_process_is_found_and_recorded(
     pool: Path, teacher: Path, tmp_path: Path
 ) -> None:
     Image.new("RGB", (64, 64), (255, 255, 255)).save(tmp_path / "white.png")
-    deadly_ids = (5, 6, 11)  # two in a row, so that who waits behind them dies more often
-    uris = [str(path) for path in sorted(pool.glob("*.jpg"))[:13]]
+    deadly_ids = (5, 6)  # two in a row: who waits behind them dies more often, and is no killer
+    uris = [str(path) for path in sorted(pool.glob("*.jpg"))[:10]]
     for image_id in deadly_ids:
         uris.insert(image_id, str(tmp_path / "white.png"))
-    images = Images.of_rows(image_rows(range(16), uris))
+    images = Images.of_rows(image_rows(range(12), uris))
     saved = read_model(teacher, "teacher")
     deadly = DeadlySaved(weights=saved.weights, card=saved.card)
     config = LabelConfig(actors=(1, 1), block_images=4, batch_size=2, file_images=4)
     label(images, SavedTeacher(saved=deadly, task=TASK), str(tmp_path / "out"), config, None)
-    living_ids = [image_id for image_id in range(16) if image_id not in deadly_ids]
+    living_ids = [image_id for image_id in range(12) if image_id not in deadly_ids]
     assert read_raw(str(tmp_path / "out"))["image_id"].to_pylist() == living_ids
     failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert [(row["image_id"], row["uri"], row["stage"]) for row in failures] == [

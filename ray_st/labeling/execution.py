@@ -32,6 +32,7 @@ from ray_st.progress import Counter
 VIEWS_AT_ONCE = 64  # decoded in one piece
 _MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
 _RETRIES = 2  # of a task whose process died, before its block is left for the search
+_RETRIES_ALONE = 1  # of an image that is searched: it dies of nobody else
 _LOOK_S = 1.0  # between looks at the failures
 
 
@@ -45,6 +46,7 @@ class Execution:
     meter: Meter
     looks: Looks
     schema: pa.Schema  # of the STORE_ROWs
+    alone: bool = False  # whether no image may wait behind another, and die with it
 
     def run(self, files: Sequence[str], shard: Shard, failures: FailureLimit) -> None:
         """Label the images of some files that stand in none of the shard's.
@@ -84,6 +86,7 @@ class Execution:
         """Images to STORE_ROWs, lazily."""
         config, meter, side = self.config, self.meter, self.looks.largest_px
         least, most = config.actors
+        retries = _RETRIES_ALONE if self.alone else _RETRIES
 
         def views(table: pa.Table) -> Iterator[pa.Table]:
             for first in range(0, table.num_rows, VIEWS_AT_ONCE):
@@ -99,7 +102,7 @@ class Execution:
                 batch_format="pyarrow",
                 batch_size=None,
                 compute=ray.data.TaskPoolStrategy(size=config.readers),
-                **ray_compat.task_retries(_RETRIES),
+                **ray_compat.task_retries(retries),
             )
             .map_batches(
                 TeacherActor,
@@ -115,11 +118,14 @@ class Execution:
                 batch_format="pyarrow",
                 batch_size=config.batch_size,
                 compute=ray.data.ActorPoolStrategy(
-                    min_size=least, max_size=most, initial_size=config.first_actors
+                    min_size=least,
+                    max_size=most,
+                    initial_size=config.first_actors,
+                    max_tasks_in_flight_per_actor=1 if self.alone else None,
                 ),
                 num_cpus=config.cpus_per_actor,
                 num_gpus=config.gpus_per_actor,
-                **ray_compat.actor_retries(_RETRIES),
+                **ray_compat.actor_retries(retries),
             )
         )
 

@@ -137,7 +137,7 @@ class Labeler:
         if len(lost):
             logger.warning("%d images died with their process; each is tried alone", len(lost))
             alone = replace(self.config, block_images=1, batch_size=1, file_images=1)
-            replace(execution, config=alone).run(files, shard, limit)
+            replace(execution, config=alone, alone=True).run(files, shard, limit)
             self._record_killers(part, shard)
 
     def _block(self, part: ImageShard) -> int:
