@@ -1,23 +1,41 @@
 """How far the work is: workers count, the one who asked looks on.
 
-In: counts from actors and train workers, wherever they run. Out: progress bars in the caller's
-terminal. Next: `data`.
+In: counts from actors and train workers, wherever they run. Out: bars in the caller's terminal, or
+a line a minute in a log. Next: `data`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _POLL_S = 0.5
+_LINES_OF_A_RATE = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """How far the work of one name is."""
+
+    done: int = 0
+    failed: int = 0  # of these
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """What is to say beside the numbers."""
+        return "  ".join(filter(None, (f"{self.failed:,} failed" * bool(self.failed), self.note)))
 
 
 def keeper(kind: type, *args: Any) -> Any:
@@ -31,19 +49,19 @@ def keeper(kind: type, *args: Any) -> Any:
 
 
 class _Board:
-    """The actor behind the bars: a count and a note a name."""
+    """The actor behind the bars: a row a name."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, tuple[int, str]] = {}
+        self._rows: dict[str, Row] = {}
 
     def put(self, name: str, done: int, note: str) -> None:
-        self._rows[name] = (done, note)
+        self._rows[name] = Row(done=done, note=note)
 
-    def add(self, name: str, count: int) -> None:
-        done, note = self._rows.get(name, (0, ""))
-        self._rows[name] = (done + count, note)
+    def add(self, name: str, count: int, failed: int) -> None:
+        row = self._rows.get(name, Row())
+        self._rows[name] = replace(row, done=row.done + count, failed=row.failed + failed)
 
-    def read(self) -> dict[str, tuple[int, str]]:
+    def read(self) -> dict[str, Row]:
         return self._rows
 
 
@@ -58,15 +76,99 @@ class Counter:
         """Say how much is done, and something about it."""
         self.board.put.remote(self.name, done, note)
 
-    def add(self, count: int) -> None:
-        """Say that `count` more are done."""
-        self.board.add.remote(self.name, count)
+    def add(self, count: int, failed: int = 0) -> None:
+        """Say that `count` more are done, `failed` of which came to nothing."""
+        self.board.add.remote(self.name, count, failed)
+
+
+class Log:
+    """Plain lines where there are no bars: how much, how fast, how long still.
+
+    The rate is that of the last few lines, and begins when the first is done: a start of minutes,
+    and what an earlier run did, are no part of it.
+    """
+
+    def __init__(self, totals: Mapping[str, int], every_s: float, now: float) -> None:
+        self._totals, self._every_s = totals, every_s
+        self._due = now + every_s
+        self._seen: dict[str, deque[tuple[float, int]]] = {
+            name: deque(maxlen=_LINES_OF_A_RATE) for name in totals
+        }
+
+    def lines(self, rows: Mapping[str, Row], now: float) -> list[str]:
+        """What to print now: a line for each name that is under way, once in `every_s` seconds."""
+        for name, seen in self._seen.items():
+            if not seen and name in rows and rows[name].done:
+                seen.append((now, rows[name].done))
+        if now < self._due:
+            return []
+        self._due = now + self._every_s
+        begun = [name for name in self._totals if rows.get(name, Row()).done] or [*self._totals]
+        open_ = [name for name in begun if rows.get(name, Row()).done < self._totals[name]]
+        return [self._line(name, rows.get(name, Row()), now) for name in open_]
+
+    def _line(self, name: str, row: Row, now: float) -> str:
+        total, seen = self._totals[name], self._seen[name]
+        rate = 0.0
+        if seen:
+            then, before = seen[0]
+            rate = (row.done - before) / (now - then) if now > then else 0.0
+            seen.append((now, row.done))
+        left = f"{_duration((total - row.done) / rate)} left" if rate else "time left unknown"
+        speed = f"{rate:,.1f}/s  {left}" if row.done else "waiting for the first"
+        words = (f"{name:<9}", f"{row.done:,} / {total:,}", speed, row.words)
+        return "  ".join(filter(None, words))
+
+
+def _duration(seconds: float) -> str:
+    """Whole seconds, minutes, or hours and minutes."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 @contextmanager
 def shown(totals: dict[str, int], console: Console) -> Iterator[dict[str, Counter]]:
     """Show a bar for each name while the block runs; give it the counters to hand out."""
     board = keeper(_Board)
+def shown(
+    totals: dict[str, int], console: Console, *, every_s: float = 60.0
+) -> Iterator[dict[str, Counter]]:
+    """Show how far each name is while the block runs; give it the counters to hand out.
+
+    On a terminal a bar each; elsewhere, as in the log of a job, a line each every `every_s`
+    seconds.
+    """
+    board = keeper(_Board)
+    look = _bars if console.is_terminal else _lines
+    done = threading.Event()
+    with look(totals, console, every_s) as update:
+
+        def watch() -> None:
+            while not done.wait(min(_POLL_S, every_s)):
+                try:
+                    rows = ray.get(board.read.remote())
+                except RayError:
+                    return  # the cluster is gone, and the work itself says so
+                update(rows)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield {name: Counter(name=name, board=board) for name in totals}
+        finally:
+            done.set()
+            watcher.join()
+            ray.kill(board)
+
+
+_Update = Callable[[Mapping[str, Row]], None]
+
+
+@contextmanager
+def _bars(totals: Mapping[str, int], console: Console, every_s: float) -> Iterator[_Update]:
+    del every_s  # as often as is looked
     columns = (
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=28),
@@ -74,25 +176,22 @@ def shown(totals: dict[str, int], console: Console) -> Iterator[dict[str, Counte
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    # Without a terminal a bar would be a log line every half second.
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
-        rows = {name: bars.add_task(name, total=total, note="") for name, total in totals.items()}
-        done = threading.Event()
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks = {name: bars.add_task(name, total=total, note="") for name, total in totals.items()}
 
-        def look() -> None:
-            while not done.wait(_POLL_S):
-                for name, (count, note) in ray.get(board.read.remote()).items():
-                    bars.update(rows[name], completed=count, note=note)
+        def update(rows: Mapping[str, Row]) -> None:
+            for name, row in rows.items():
+                bars.update(tasks[name], completed=row.done, note=row.words)
 
-        watcher = threading.Thread(target=look, daemon=True)
-        if console.is_terminal:
-            watcher.start()
-        try:
-            yield {name: Counter(name=name, board=board) for name in totals}
-        finally:
-            done.set()
-            if watcher.is_alive():
-                watcher.join()
-            ray.kill(board)
+        yield update
+
+
+@contextmanager
+def _lines(totals: Mapping[str, int], console: Console, every_s: float) -> Iterator[_Update]:
+    log = Log(totals, every_s, time.monotonic())
+
+    def update(rows: Mapping[str, Row]) -> None:
+        for line in log.lines(rows, time.monotonic()):
+            console.out(line, highlight=False)
+
+    yield update

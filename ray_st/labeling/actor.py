@@ -70,10 +70,10 @@ class TeacherActor:
         return _with_status(rows, views).cast(self._schema)
 
     def _tell(self, views: Views, seconds: float) -> None:
+        reasons = [reason for reason in views.reasons if reason is not None]
         if self._counter is not None:
-            self._counter.add(len(views))
+            self._counter.add(len(views), failed=len(reasons))
         if self._meter is not None:
-            reasons = [reason for reason in views.reasons if reason is not None]
             self._meter.predicted(self._name, len(views), seconds, reasons, len(reasons))
 
     def _bare_rate(self, pixels: np.ndarray, sizes_hw: np.ndarray) -> float:
