@@ -1,6 +1,7 @@
 """`ray-st policy` and what takes its folder, as a user types it; no test here starts Ray."""
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,7 +111,8 @@ def test_a_store_is_chosen_from_anew(world, elsewhere, capsys, monkeypatch, flag
     recipe = yaml.safe_load(dry(capsys, words, world))
     assert main(words) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line[:10].strip() for line in printed] == ["policy", "chosen/sum"]
+    names = [line[:10].strip() for line in printed]
+    assert [name for name in names if name != "warning"] == ["policy", "chosen/sum"]
     assert "5 images, " in printed[0]
     assert "; thresholds " in printed[0]
     assert not ray.is_initialized()
@@ -184,12 +186,58 @@ def test_a_hold_out_decides_thresholds(world, elsewhere, capsys):
     assert main(choose(world, *held, "--out", "strict")) == 0
     printed = capsys.readouterr().out.splitlines()
     said = "no threshold has precision 1.0 on the hold-out for cat, dog: no pseudo label of these"
-    assert printed[0].startswith(f"warning    {said}")
-    assert printed[1].endswith("; thresholds none")
+    assert printed[0] == (
+        "holdout    the teacher was not measured on 3 images; people drew 0.33 boxes an image"
+    )
+    assert printed[1].startswith(f"warning    {said}")
+    assert printed[2].endswith("; thresholds none")
     summary = json.loads((elsewhere / "strict" / "summary.json").read_text())
     assert summary["thresholds"] == {"cat": None, "dog": None}
     train = ["train", *data_flags(world), *model_flags(), "--pseudo", str(world / "pseudo")]
     assert f"# warning: {said}" in dry(capsys, [*train, *held], world)
+
+
+def test_a_hold_out_alone_says_how_good_the_teacher_is(world, elsewhere, capsys):
+    shutil.copytree(world / "eval", "measured")
+    known = json.loads((world / "eval" / "summary.json").read_text())
+    measured = {"figures": ["AP", "AP50", "AP75"], "model": {"AP": 34.21, "AP50": 56.0}}
+    write_summary("measured", {**known, **measured})
+    words = choose(world, "--policy.holdout", "measured", "--policy.score-threshold", "0.3")
+    said = "the teacher has AP 34.2, AP50 56.0 on 3 images; people drew 0.33 boxes an image"
+    assert f"5 labelled images to choose from; {said}; nothing was started" in dry(
+        capsys, words, world
+    )
+    assert main([*words, "--out", "chosen"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"holdout    {said}"
+    assert printed[1].startswith("policy     5 images, ")
+    assert "where people drew 0.33: more than 3 times as many." in printed[2]
+    facts = json.loads((elsewhere / "chosen" / "summary.json").read_text())["pseudo"]
+    assert facts["human_boxes_per_image"] == pytest.approx(1 / 3)
+    assert facts["human_labels_per_class"] == {"cat": 1, "dog": 0}
+    assert main([*words, "--out", "chosen"]) == 0  # finished: the same, from the summary
+    assert capsys.readouterr().out.splitlines() == printed[1:]
+    assert main(["report", "chosen"]) == 0
+    page = (elsewhere / "chosen" / "report.html").read_text()
+    assert "people drew 0.33" in page
+    assert "scores from 0.3 on" in page
+    train = ["train", *data_flags(world), *model_flags(), "--pseudo", str(world / "pseudo")]
+    export = ["export", "--pseudo", str(world / "pseudo"), "--format", "coco"]
+    for others in (train, export):
+        line = refused(capsys, [*others, "--policy.holdout", "measured"], world)
+        assert line.startswith("policy.holdout: must be left out without policy.target_precision")
+
+
+@pytest.mark.parametrize(("ap", "said"), [(1.26, "AP 1.3"), (None, "no AP")])
+def test_a_teacher_that_finds_nothing_is_told_before_the_work(world, elsewhere, capsys, ap, said):
+    shutil.copytree(world / "eval", "weak")
+    known = json.loads((world / "eval" / "summary.json").read_text())
+    write_summary("weak", {**known, "figures": ["AP"], "model": {"AP": ap}})
+    words = choose(world, "--policy.holdout", "weak")
+    warning = f"warning    the teacher has {said} on the hold-out: a student learns its mistakes."
+    assert f"# {warning.replace('    ', ': ')}" in dry(capsys, words, world)
+    assert main([*words, "--out", "chosen"]) == 0
+    assert capsys.readouterr().out.startswith(warning)
 
 
 def test_a_hold_out_that_is_none(world, elsewhere, capsys):

@@ -14,10 +14,11 @@ import pytest
 from pages import render
 from PIL import Image
 
-from ray_st.config import UserError
+from ray_st.config import UserError, as_dict
 from ray_st.data.labels import Detections, Origin
 from ray_st.data.rows import FAILURE_ROW, pack
-from ray_st.report import wording, write_report
+from ray_st.labeling.policy import PolicyConfig
+from ray_st.report import pseudo, wording, write_report
 from ray_st.report.run_files import read_curve, rows_of, spread_rows, stage_folder
 
 pytestmark = pytest.mark.pure
@@ -216,12 +217,13 @@ def test_a_label_folder_shows_its_labels_and_names_failures(
     out = tmp_path / "label"
     pseudo = {"images": 1200, "boxes_per_image": 0.5, "human_boxes_per_image": 0.0,
               "empty_share": 0.25, "failures": 9}  # fmt: skip
-    write_stage(out, verb="label", pseudo=pseudo, images_per_s=54.32, seconds={"label": 22.1})
+    write_stage(out, verb="label", pseudo=pseudo, speed={"images_per_s": 54.32},
+                seconds={"label": 22.1})  # fmt: skip
     write_labels(out / "labels.parquet", images, Origin.PSEUDO, 0.8)
     write_failures(out, 9)
     html, page = render(out)
     assert "<h1>The teacher labelled 1,200 images.</h1>" in html
-    assert "54.3 images a second." in page.text
+    assert "54.3 images/s, bare model not measured (too few images)." in page.text
     assert "people drew" not in page.text  # no human label was there to count
     assert "25%" in page.text
     assert [image["alt"] for image in page.all("img")][1] == "Pseudo labels: one 0.80, two 0.20"
@@ -230,6 +232,86 @@ def test_a_label_folder_shows_its_labels_and_names_failures(
     assert "bad_0.jpg" in page.text
     assert "s3://" not in page.text
     assert EVIL not in html
+
+
+LABELLED: dict[str, Any] = {
+    "pseudo": {"images": 1200, "boxes_per_image": 2.0, "empty_share": 0.25, "failures": 0,
+               "labels_per_class": {"one": 300, EVIL: 100, "$x$": 0},
+               "human_labels_per_class": {"one": 5, EVIL: 15, "$x$": 0},
+               "score_histogram": [0, 90, 10, *[5] * 17]},
+    "thresholds": {"one": 0.3, EVIL: 0.6, "$x$": None},
+    "policy": {"score_threshold": 0.5, "target_precision": 0.9, "max_per_image": 5},
+}  # fmt: skip
+
+
+def test_a_policy_folder_shows_scores_thresholds_and_classes(tmp_path: Path) -> None:
+    write_stage(tmp_path / "policy", verb="policy", **LABELLED)
+    html, page = render(tmp_path / "policy")
+    text = " ".join(page.text.split())
+    rule = "precision 0.9 on the hold-out (scores from 0.30 to 0.60 on); at most 5 of an image."
+    assert f"What the teacher wrote on the pool, as the policy chose it: {rule}" in text
+    (drawing,) = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert "thresholds 0.30 to 0.60" in drawing
+    assert "var(--pseudo)" in drawing
+    (alt,) = [each["aria-label"] for each in page.all("div") if each.get("role") == "img"]
+    assert alt is not None
+    assert alt.startswith("Scores of all predictions. Most, 49%, lie between 0.05 and 0.1.")
+    rows = re.findall(r"<li><span>(.*?)</span>.*?</li>", html.split('"classes">')[1], re.DOTALL)
+    assert rows == ["one", "&lt;script&gt;alert(1)&lt;/script&gt;", "$x$"]  # most frequent first
+    assert "75%people 25%" in text
+    assert "25%people 75%" in text
+    assert EVIL not in html
+    widths = re.findall(r'fill (\w+)" style="width: ([\d.]+)%', html)
+    assert widths == [
+        *[("pseudo", "100.0"), ("human", "33.33")],  # 75% is the longest of all
+        *[("pseudo", "33.33"), ("human", "100.0")],
+        *[("pseudo", "0.0"), ("human", "0.0")],
+    ]
+
+
+def test_twenty_classes_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    counts = {f"class {k}": max(0, 22 - k) for k in range(25)}
+    pseudo = {**LABELLED["pseudo"], "labels_per_class": counts, "human_labels_per_class": None}
+    write_stage(tmp_path / "label", verb="label", **{**LABELLED, "pseudo": pseudo})
+    html, page = render(tmp_path / "label")
+    names = re.findall(r"<li><span>(.*?)</span>", html)
+    assert names == [f"class {k}" for k in range(20)]
+    assert "5 more classes, 3 of them without a label." in page.text
+    assert "people " not in html.split('"classes">')[1].split("</ul>")[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "scores", "said"),
+    [
+        ({}, [0.5, 0.5, 0.5], "scores from 0.5 on."),
+        ({"class_thresholds": ["one 0.7"]}, [0.7, 0.5], "scores from 0.50 to 0.70 on, by class."),
+        ({"balance_share": 0.2, "max_per_class": 1000}, [0.21, 0.6],
+         "the best 20% of each class (scores from 0.21 to 0.60 on); at most 1,000 of a class."),
+        ({"target_precision": 1.0}, [None], "precision 1 on the hold-out (of no class)."),
+        ({"nms": "soft", "min_size_px": 8.0, "ignore_from": 0.3}, [0.5],
+         "scores from 0.5 on; sides of 8 px or more; boxes from 0.3 on that are no labels are no "
+         "background either; soft NMS once more."),
+    ],
+)  # fmt: skip
+def test_the_page_says_what_the_policy_was(
+    policy: dict[str, Any], scores: list[float | None], said: str
+) -> None:
+    thresholds = {f"class {k}": score for k, score in enumerate(scores)}
+    summary = {"policy": {**as_dict(PolicyConfig()), **policy}, "thresholds": thresholds}
+    assert pseudo.chosen_by(summary).endswith(f"as the policy chose it: {said}")
+    assert pseudo.chosen_by({"thresholds": thresholds}).startswith("What the policy kept")
+
+
+@pytest.mark.parametrize(
+    "odd", [{"score_histogram": ["x"]}, {"score_histogram": 3}, {"labels_per_class": [1]},
+            {"labels_per_class": {"one": "x"}}, {"score_histogram": [], "empty_share": "x"}]
+)  # fmt: skip
+def test_odd_facts_are_left_out(tmp_path: Path, odd: dict[str, Any]) -> None:
+    write_stage(tmp_path / "label", verb="label", pseudo={**LABELLED["pseudo"], **odd})
+    html, _ = render(tmp_path / "label")
+    (name,) = list(odd)[:1]
+    assert ("<svg" in html) == (name != "score_histogram")
+    assert ('class="classes"' in html) == (name != "labels_per_class")
 
 
 def test_an_eval_folder_shows_its_model(tmp_path: Path, images: list[Path]) -> None:

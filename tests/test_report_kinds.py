@@ -202,7 +202,7 @@ def test_of_classes_the_empty_images_are_told_once(classification: Path) -> None
     assert "labelled" in names
     assert "images with no label" not in names
     few = {**summary, "labelled_share": 0.1, "empty_share": 0.9}
-    (warning,) = pseudo.warnings(few)
+    (warning,) = pseudo.warnings({"pseudo": few})
     assert warning.startswith("90% of the pool images have no pseudo label at all. The student")
     assert "show nothing" not in warning  # that is so of boxes alone
 

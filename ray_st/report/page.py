@@ -18,6 +18,7 @@ from markupsafe import Markup
 from ray_st.report import figures, pseudo, tables, wording
 from ray_st.report.canvas import Plot
 from ray_st.report.gallery import pseudo_gallery, validation_gallery
+from ray_st.report.histogram import score_plot
 from ray_st.report.palette import DARK, LIGHT, MODELS, colour_name
 from ray_st.report.plots import alpha_plot, reference_loss_plot, student_loss_plot
 from ray_st.report.run_files import RunFiles, number, read_failures, read_run
@@ -48,6 +49,7 @@ def write_report(out: Path) -> Path:
         recipe_yaml=run.recipe_yaml,
         loss_plots=_drawn(*_loss_plots(run)),
         alpha_plots=_drawn(alpha_plot(run.summary)),
+        score_plots=_drawn(score_plot(run.summary)),
         validation=validation_gallery(out, run.summary, classes),
         pool=pseudo_gallery(out, run.summary, classes),
         failures=read_failures(out, run.summary, NUM_FAILURES),
@@ -71,7 +73,9 @@ def _values(summary: Mapping[str, Any]) -> dict[str, Any]:
         "class_tables": tables.class_tables(summary),
         "sweep_table": tables.sweep_table(summary),
         "facts": pseudo.facts(found),
-        "warnings": pseudo.warnings(found),
+        "chosen_by": pseudo.chosen_by(summary),
+        "warnings": pseudo.warnings(summary),
+        "class_bars": pseudo.class_bars(summary),
         "phases": _phases(summary.get("seconds") or {}),
         "findings": _pairs({k: v for k, v in (summary.get("findings") or {}).items() if v != {}}),
         "versions": _pairs(summary.get("versions") or {}),

@@ -1,7 +1,7 @@
 """Draw the loss curves and the alpha chart as inline SVG that follows the page's colours.
 
 In: `Curve`s and the sweep of a summary. Out: `Plot`s, drawn without a display.
-Next: `class_colours.py`.
+Next: `histogram.py`.
 """
 
 from __future__ import annotations

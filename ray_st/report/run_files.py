@@ -85,6 +85,7 @@ def read_run(out: Path) -> RunFiles:
 def require_shape(path: Path, summary: Mapping[str, Any]) -> None:
     """Refuse a summary whose parts are of another kind than a verb writes."""
     objects = (*MODELS, "pseudo", "simclr", "seconds", "findings", "versions")
+    objects += ("thresholds", "policy", "speed")
     lists = ("classes", "figures", "sweep")
     for name, kind in {**dict.fromkeys(objects, dict), **dict.fromkeys(lists, list)}.items():
         part = summary.get(name)

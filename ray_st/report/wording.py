@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ray_st.labeling.pace import speed_words
 from ray_st.report.figures import Figure, keys, measured, ranking, value
 from ray_st.report.palette import MODELS
 from ray_st.report.run_files import number
@@ -83,8 +84,8 @@ def context(summary: Mapping[str, Any]) -> str:
         return f"Learned from {images:,.0f} images{lasted}."
     if images is not None:
         return f"Measured on {images:,.0f} images."
-    speed = numbers.get("images_per_s")
-    return "" if speed is None else f"{speed:,.1f} images a second."
+    words = speed_words(summary.get("speed") or {})
+    return f"{words}." if words and not any(model in summary for model in MODELS) else ""
 
 
 def _verdict(by_rival: Mapping[str, float], figure: Figure) -> str:

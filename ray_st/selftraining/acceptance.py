@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_st.config import UserError, as_dict
+from ray_st.config import UserError, as_dict, require
 from ray_st.data import parquet, storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import kind_of, label_row
-from ray_st.labeling.policy import Choice, Holdout, PolicyConfig, Summed, choose
+from ray_st.labeling.policy import Choice, Holdout, PolicyConfig, Summed, choose, human_fact
 from ray_st.labeling.pool import raw_kind, raw_parts
 from ray_st.models.saved import CARD, read_files, versions
 from ray_st.selftraining.folder import SUMMARY, finished, write_summary
@@ -75,13 +75,23 @@ def read_chosen(out: str) -> pa.Table:
     return parquet.read(storage.join(out, LABELS)).sort_by("image_id")
 
 
+def require_holdout_used(policy: PolicyConfig) -> None:
+    """Refuse a hold-out where nothing is compared with people's labels and no threshold chosen."""
+    rule = "left out without policy.target_precision: `label` and `policy` alone compare with it"
+    is_used = policy.holdout is None or policy.target_precision is not None
+    require(is_used, "policy.holdout", rule, policy.holdout)
+
+
 def read_holdout(
     policy: PolicyConfig, kind: type[Labels], classes: Sequence[str], teacher_sha256: str
 ) -> Holdout | None:
-    """Read `policy.holdout` where the policy needs one: predictions of this teacher, and truths."""
-    if policy.target_precision is None:
-        return None
+    """Read `policy.holdout`: predictions of this teacher, truths, and how good the teacher is.
+
+    None where there is no hold-out; a policy that needs one is then refused.
+    """
     if policy.holdout is None:
+        if policy.target_precision is None:
+            return None
         raise UserError(
             "policy.holdout: is missing, and policy.target_precision needs it; pass "
             f"--policy.holdout with {_MADE_BY}"
@@ -109,7 +119,14 @@ def read_holdout(
         raise UserError(
             f"policy.holdout: {folder} is of another task than the pool; pass {_MADE_BY}"
         )
-    return Holdout(truths=truths, predictions=predictions)
+    return Holdout(truths=truths, predictions=predictions, figures=_figures(found))
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, float | None]:
+    """The two figures that a person looks at first, of the one model that `summary` is of."""
+    role = next((each for each in ("model", "teacher", "student") if each in summary), "model")
+    measured: Mapping[str, float | None] = summary.get(role) or {}
+    return {name: measured.get(name) for name in summary.get("figures", ())[:2]}
 
 
 def _model_of(folder: Path, summary: Mapping[str, Any]) -> str | None:
@@ -152,6 +169,8 @@ def write_chosen(
 ) -> tuple[dict[str, Any], Choice]:
     """Write the pseudo labels of a whole store into `out`; returns their facts, and the choice.
 
+    People's own labels on the hold-out stand beside them.
+
     A few thousand images are in memory at once, whatever the size of the pool.
     """
     parts = partial(raw_parts, store)
@@ -159,7 +178,8 @@ def write_chosen(
     summed = Summed(choice=choice)
     chosen = map(summed.accept, parts())
     parquet.write_parts(storage.join(out, LABELS), label_row(kind), chosen)
-    return summed.facts(), choice
+    people = {} if holdout is None else human_fact(holdout.truths, kind, classes)
+    return {**summed.facts(), **people}, choice
 
 
 def policy_stage(store: LabelledPool, policy: PolicyConfig, out: str) -> dict[str, Any]:
@@ -172,6 +192,7 @@ def policy_stage(store: LabelledPool, policy: PolicyConfig, out: str) -> dict[st
         "pseudo": {**facts, "failures": store.summary["pseudo"]["failures"]},
         **choice.account(),
         "policy": as_dict(policy),
+        **{name: store.summary[name] for name in ("score_floor",) if name in store.summary},
         "store": store.folder,
         "classes": list(choice.classes),
         "teacher_sha256": store.summary["teacher_sha256"],

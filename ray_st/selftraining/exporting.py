@@ -25,7 +25,13 @@ from ray_st.labeling.policy import PolicyConfig, choose
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
 from ray_st.labeling.pool import raw_parts
 from ray_st.models.saved import versions
-from ray_st.selftraining.acceptance import LABELS, open_labelled, open_store, require_chosen_by
+from ray_st.selftraining.acceptance import (
+    LABELS,
+    open_labelled,
+    open_store,
+    require_chosen_by,
+    require_holdout_used,
+)
 from ray_st.selftraining.folder import write_summary
 
 Chosen = tuple[Iterator[pa.Table], list[str]]
@@ -64,6 +70,7 @@ def open_accepted(uri: str, policy: PolicyConfig) -> AcceptedPool:
             columns=read,
             chosen=lambda: (read(), list(summary["warnings"])),
         )
+    require_holdout_used(policy)
     store = open_store(uri, policy)
 
     def chosen() -> Chosen:

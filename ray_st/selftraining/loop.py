@@ -28,7 +28,9 @@ from ray_st.selftraining.acceptance import read_chosen
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.learning import Learning, training_job
 from ray_st.selftraining.materials import Materials, require_pool
+from ray_st.selftraining.saying import say, say_outcome
 from ray_st.selftraining.stages import (
+    floor_fact,
     label_stage,
     labelled,
     pseudo_facts,
@@ -39,6 +41,8 @@ from ray_st.selftraining.stages import (
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage
 from ray_st.training.job import Job
 from ray_st.training.loop import PREDICTIONS
+
+OF_LABELS = ("pseudo", "thresholds", "policy", "score_floor", "speed")  # of the labelling's summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +117,18 @@ class Loop:
                 self.policy,
                 counters["label"],
                 holdout,
+                facts=floor_fact(task.kind, self.learning.detect),
             )
         for warning in summary.get("warnings", ()):
-            self.console.out(f"{'warning':<11}{warning}", highlight=False)
+            say("warning", warning, self.console)
         accepted = read_chosen(str(out))
         require_labels(accepted, out)
         human, truth = self.materials.human, self.materials.pool_truth
-        facts = {**summary["pseudo"], **pseudo_facts(task, accepted, human.rows, truth)}
+        facts = {**summary["pseudo"], **pseudo_facts(task, accepted, human, truth)}
         self._say("label", labelled(facts), summary["seconds"])
-        return {**summary, "pseudo": facts}, accepted
+        summary = {**summary, "pseudo": facts}
+        say_outcome(summary, self.console)
+        return summary, accepted
 
     def _holdout(self) -> Holdout:
         """What the teacher found on the validation images: thresholds chosen on it spend it."""
@@ -167,7 +174,7 @@ class Loop:
         return {
             "verb": "run",
             **{name: stages[name][role] for name, role in models.items() if name in stages},
-            "pseudo": stages["pseudo"]["pseudo"],
+            **{name: stages["pseudo"][name] for name in OF_LABELS if name in stages["pseudo"]},
             "sweep": stages["sweep"]["sweep"] if "sweep" in stages else [],
             "seconds": {
                 {"pseudo": "label"}.get(name, name): sum(stage["seconds"].values())

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_st.config import UserError
+from ray_st.config import UserError, as_dict
 from ray_st.data import parquet, storage
-from ray_st.data.labels import Labels
+from ray_st.data.labels import Detections, Labels
 from ray_st.data.rows import kind_of
 from ray_st.data.sources import LabeledSet
 from ray_st.labeling.config import LabelConfig
@@ -32,9 +32,11 @@ from ray_st.selftraining.acceptance import (
     open_labelled,
     read_accepted,
     read_holdout,
+    require_holdout_used,
     write_chosen,
 )
 from ray_st.selftraining.folder import finished, write_summary
+from ray_st.tasks.detection import DetectConfig
 from ray_st.tasks.task import Task
 from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
@@ -98,7 +100,8 @@ def label_stage(
 ) -> dict[str, Any]:
     """Label a pool into its folder or bucket, unless it is labelled already; returns its summary.
 
-    `holdout` is for `policy.target_precision`; `facts` stand in the summary too. Pseudo labels are
+    `holdout` is for `policy.target_precision`, and for people's labels to stand beside the
+    teacher's; `facts` stand in the summary too. Pseudo labels are
     left beside the store; those of a folder that is labelled already are under the policy that it
     was labelled with, since a folder is of one recipe.
     """
@@ -116,6 +119,7 @@ def label_stage(
         "verb": "label",
         "pseudo": pseudo,
         **choice.account(),
+        "policy": as_dict(policy),
         **(facts or {}),
         "classes": list(classes),
         "teacher_sha256": teacher.digest,
@@ -144,6 +148,7 @@ def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> tuple[pa.T
         _require_kind(kind_of(rows.schema), human, uri)
         return rows, []
     kind = _require_kind(raw_kind(uri), human, uri)
+    require_holdout_used(policy)
     holdout = read_holdout(policy, kind, human.classes, summary["teacher_sha256"])
     rows, choice = accepted_rows(uri, policy, kind, human.classes, holdout)
     require_labels(rows, uri)
@@ -181,12 +186,18 @@ def labelled(facts: Mapping[str, Any]) -> str:
 
 
 def pseudo_facts(
-    task: Task, accepted: pa.Table, human: pa.Table, truth: pa.Table | None
-) -> dict[str, float | int | None]:
+    task: Task, accepted: pa.Table, human: LabeledSet, truth: pa.Table | None
+) -> dict[str, Any]:
     """What is still to add to the facts of a labelling: how much people label, and precision and
     recall where the truth is known.
     """
     precision = recall = None
     if truth is not None:
         precision, recall = task.agreement(truth, accepted)
-    return {**human_fact(human, task.kind), "precision": precision, "recall": recall}
+    people = human_fact(human.rows, task.kind, human.classes)
+    return {**people, "precision": precision, "recall": recall}
+
+
+def floor_fact(kind: type[Labels], detect: DetectConfig) -> dict[str, float]:
+    """The score above which boxes are stored, for a summary; other labels are stored whole."""
+    return {"score_floor": detect.score_floor} if kind is Detections else {}

@@ -23,7 +23,8 @@ from ray_st.labeling.trial import try_out
 from ray_st.progress import shown
 from ray_st.selftraining.acceptance import read_holdout
 from ray_st.selftraining.folder import require_one_model
-from ray_st.selftraining.stages import label_stage, labelled
+from ray_st.selftraining.saying import preflight, say, say_outcome
+from ray_st.selftraining.stages import floor_fact, label_stage, labelled
 from ray_st.tasks.detection import DetectConfig
 from ray_st.verbs.verb import Verb, complete, say_warnings
 
@@ -68,9 +69,11 @@ def run(config: LabelVerb, console: Console) -> None:
     kind, classes = teacher.task.kind, teacher.classes
     config.policy.require_known(kind, classes)
     holdout = read_holdout(config.policy, kind, classes, teacher.digest)
+    known = preflight(holdout, kind, classes)
     images = open_pool(config.images)
 
     def work(out: str) -> dict[str, Any]:
+        known.say(console)
         require_fits(labeling_needs(config.label), **resources())
         if opened.is_foreign:
             try_out(images, teacher, config.label)
@@ -84,13 +87,15 @@ def run(config: LabelVerb, console: Console) -> None:
                 counters["label"],
                 holdout,
                 retry_failed=config.retry_failed,
-                facts=opened.facts,
+                facts={**opened.facts, **floor_fact(kind, config.detect)},
             )
 
-    plan, warnings = f"{images.num_rows} images to label", opened.warnings
+    plan = f"{images.num_rows} images to label{known.plan}"
+    warnings = [*opened.warnings, *known.warnings]
     summary = complete(
         config, console, plan, work, warnings, anywhere=True, again=config.retry_failed
     )
     if summary is not None:
         say_warnings(summary, console)
-        console.print(f"label      {labelled(summary['pseudo'])}", highlight=False)
+        say("label", labelled(summary["pseudo"]), console)
+        say_outcome(summary, console)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.selftraining.acceptance import open_store, policy_stage
+from ray_st.selftraining.saying import preflight, say, say_outcome
 from ray_st.selftraining.stages import labelled
 from ray_st.verbs.verb import OwnFolder, complete_here, say_warnings
 
@@ -35,16 +36,18 @@ CONFIG = PolicyVerb
 def run(config: PolicyVerb, console: Console) -> None:
     """Choose, write, and say what it came to."""
     store = open_store(config.pseudo, config.policy)
+    known = preflight(store.holdout, store.kind, store.summary["classes"])
 
     def work(out: str) -> dict[str, Any]:
+        known.say(console)
         return policy_stage(store, config.policy, out)
 
-    plan = f"{store.summary['pseudo']['images']} labelled images to choose from"
-    summary = complete_here(config, console, plan, work, anywhere=True)
+    plan = f"{store.summary['pseudo']['images']} labelled images to choose from{known.plan}"
+    summary = complete_here(config, console, plan, work, known.warnings, anywhere=True)
     if summary is not None:
         say_warnings(summary, console)
-        line = f"policy     {labelled(summary['pseudo'])}; thresholds {_span(summary)}"
-        console.print(line, highlight=False, soft_wrap=True)
+        say("policy", f"{labelled(summary['pseudo'])}; thresholds {_span(summary)}", console)
+        say_outcome(summary, console)
 
 
 def _span(summary: Mapping[str, Any]) -> str:

@@ -38,7 +38,8 @@ class PolicyConfig:
     target_precision: float | None = None
     """Choose each class's lowest threshold that has this precision, 0..1, on a hold-out."""
     holdout: str | None = None
-    """Labelled images with the teacher's predictions: the --out folder of `ray-st eval`."""
+    """Labelled images with the teacher's predictions: the --out folder of `ray-st eval`. With it
+    is said how good the teacher is, and how the labels compare with people's."""
     balance_share: float | None = None
     """Keep this share of each class's predictions, 0..1, the best ones (CBST)."""
     max_per_class: int | None = None
@@ -75,8 +76,6 @@ class PolicyConfig:
         """Refuse fields that other fields leave nothing to do."""
         if self.target_precision is not None:
             self._require_default("balance_share", "beside policy.target_precision")
-        elif self.holdout is not None:
-            self._require_default("holdout", "without policy.target_precision")
         for name in ("target_precision", "balance_share"):
             if getattr(self, name) is not None:
                 self._require_default("score_threshold", f"beside policy.{name}")

@@ -6,6 +6,7 @@ Next: `../export`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,18 +20,17 @@ from ray_st.labeling.policy.kinds import PREDICTIONS_OF, parts_of
 HISTOGRAM_BINS = 20
 
 
-def human_fact(human: pa.Table, kind: type[Labels]) -> dict[str, float | int]:
-    """How much people label, under the name that it has among the facts of a pool."""
-    return {f"human_{kind.AMOUNT}": _mean(_amounts(human, kind))}
-
-
-def _amounts(table: pa.Table, kind: type[Labels]) -> np.ndarray:
-    counted = PREDICTIONS_OF[kind].counted
-    return np.concatenate([counted(part, 0)[0] for part in parts_of(table)])
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0
+def human_fact(human: pa.Table, kind: type[Labels], classes: Sequence[str]) -> dict[str, Any]:
+    """How much people label, and of what, under the names of these among the facts of a pool."""
+    amount, per_class = 0.0, np.zeros(len(classes), np.int64)
+    for part in parts_of(human):
+        amounts, counts = PREDICTIONS_OF[kind].counted(part, len(classes))
+        amount += float(amounts.sum())
+        per_class += counts
+    return {
+        f"human_{kind.AMOUNT}": amount / max(1, human.num_rows),
+        "human_labels_per_class": dict(zip(classes, per_class.tolist(), strict=True)),
+    }
 
 
 @dataclass(kw_only=True, eq=False)

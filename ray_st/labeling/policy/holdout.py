@@ -6,7 +6,8 @@ Next: `choice.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ class Holdout:
 
     truths: pa.Table  # LABEL_ROWs
     predictions: pa.Table  # LABEL_ROWs, raw
+    # The teacher's, 0..100, where somebody measured it; the first ranks models.
+    figures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def reaching(

@@ -1,0 +1,56 @@
+"""How fast a labelling was, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ray_st.labeling.meter import Sums, speed
+from ray_st.labeling.pace import limit_words, speed_words
+
+pytestmark = pytest.mark.pure
+
+
+def measured(*, gpus: float = 0.0, **changes: Any) -> dict[str, Any]:
+    """1200 images in 100 s by two teachers, the first after 20 s."""
+    values = {"images": 1200, "predict_s": 150.0, "read_s": 40.0, "first_label_s": 20.0}
+    values |= {"teachers": {"a", "b"}, "bare_images_per_s": 8.0, **changes}
+    return speed(Sums(**values), 100.0, readers=2, gpus_per_actor=gpus)
+
+
+def test_speed_by_hand() -> None:
+    assert speed_words(measured()) == (
+        "12.0 images/s, 6.0 for each teacher, 75% of the bare model's 8.0, first label after 20.0 s"
+    )
+    words = speed_words(measured(gpus=0.5, images=123_400, bare_images_per_s=None))
+    assert words == (
+        "1,234 images/s, 1,234 for each accelerator, bare model not measured (too few images), "
+        "first label after 20.0 s"
+    )
+
+
+def test_of_a_run_that_labelled_nothing_nothing_is_said() -> None:
+    assert measured(images=0) == {}
+    assert speed_words({}) == limit_words({}, 10.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "move"),
+    [
+        # Of the 80 s behind the first label, two readers have 160, and two teachers too.
+        ({"read_s": 152.0}, "reading and decoding: readers were busy 95% of the time, teachers 94%",
+         "raise label.readers"),
+        ({"read_s": 400.0}, "reading and decoding: readers were busy 100% of", "label.readers"),
+        ({}, "the teacher: busy 94% of the time, readers 25%", "raise label.actors"),
+        ({"predict_s": 16.0}, "neither readers (busy 25%) nor teachers (10%)", "network"),
+        ({"predict_s": 16.0, "first_label_s": 60.0},  # of 40 s there are 80
+         "the start: teachers were busy 20% of the time behind it, readers 50%", "this short"),
+    ],
+)  # fmt: skip
+def test_the_limit_and_the_next_move(changes: dict[str, Any], said: str, move: str) -> None:
+    if "first_label_s" in changes:
+        changes = {**changes, "read_s": 39.9}
+    words = limit_words(measured(**changes), 100.0)
+    assert words.startswith(said)
+    assert move in words
