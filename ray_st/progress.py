@@ -129,9 +129,6 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def shown(totals: dict[str, int], console: Console) -> Iterator[dict[str, Counter]]:
-    """Show a bar for each name while the block runs; give it the counters to hand out."""
-    board = keeper(_Board)
 def shown(
     totals: dict[str, int], console: Console, *, every_s: float = 60.0
 ) -> Iterator[dict[str, Counter]]:
