@@ -166,7 +166,10 @@ def _with_failing_writes(world: World, fault: Fault, out: str, log: Path) -> str
 
 
 @pytest.mark.skipif(len(KINDS) >= SEEDS, reason="one of `make chaos`")
-def test_a_note_that_is_half_renamed_loses_nothing(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_note_that_is_half_renamed_loses_nothing(
+    world: World, tmp_path: Path, is_killed: bool
+) -> None:
     """A bucket renames by copying and removing; Ray would drop a file that it holds for written."""
     denied: list[str] = []
 
@@ -176,13 +179,17 @@ def test_a_note_that_is_half_renamed_loses_nothing(world: World, tmp_path: Path)
         denied.append(path)
         return "denied"
 
-    out, log = world.bucket.uri("pools/renamed"), tmp_path / "log"
+    out, log = world.bucket.uri(f"pools/renamed-{is_killed}"), tmp_path / "log"
     world.way.fail(once)
+    first = world.driver(out, log)
     try:
-        first = world.driver(out, log)
-        assert first.status() == 2, first.said()
-        assert "1 files could not be written; the rest stands" in first.said()
+        if is_killed:
+            first.waits_for(lambda: denied)
+        else:
+            assert first.status() == 2, first.said()
+            assert "1 files could not be written; the rest stands" in first.said()
     finally:
+        first.kill()
         world.way.fail(nothing)
     assert denied
     again = world.driver(out, log)
