@@ -30,6 +30,10 @@ def test_speed_by_hand() -> None:
     )
 
 
+def test_one_teacher_is_not_told_twice() -> None:
+    assert speed_words(measured(teachers={"a"})).startswith("12.0 images/s, 150% of the bare")
+
+
 def test_of_a_run_that_labelled_nothing_nothing_is_said() -> None:
     assert measured(images=0) == {}
     assert speed_words({}) == limit_words({}, 10.0) == ""

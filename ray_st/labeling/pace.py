@@ -21,7 +21,7 @@ def speed_words(speed: Mapping[str, Any]) -> str:
     if each is None:
         each, unit = speed.get("images_per_s_per_teacher"), "teacher"
     words = [f"{_rate(speed['images_per_s'])} images/s"]
-    if each is not None:
+    if each is not None and (unit == "accelerator" or each < speed["images_per_s"]):
         words.append(f"{_rate(each)} for each {unit}")
     words.append(
         "bare model not measured (too few images)"

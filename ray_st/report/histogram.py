@@ -29,6 +29,7 @@ def score_plot(summary: Mapping[str, Any]) -> Plot | None:
         canvas, axes = new_canvas("score", "predictions")
         edges = np.linspace(0, 1, len(counts) + 1)
         axes.bar(edges[:-1], counts, np.diff(edges) * 0.88, align="edge", color=LIGHT["pseudo"])
+        axes.set_axisbelow(True)
         axes.set_xlim(0, 1)
         _scale(axes, counts)
         _mark(axes, marks)
@@ -57,7 +58,7 @@ def _mark(axes: Axes, marks: list[float]) -> None:
         axes.axvline(mark, ls="--", lw=1.6, color=LIGHT["ink"], label=label)
         label = ""
     if len(marks) > 1:
-        axes.axvspan(marks[0], marks[-1], color=LIGHT["line"], alpha=0.5, lw=0)
+        axes.axvspan(marks[0], marks[-1], color=LIGHT["line"], alpha=0.5, lw=0, zorder=0)
     add_legend(axes)
 
 
