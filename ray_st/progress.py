@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _POLL_S = 0.5
+_PATIENCE_S = 10.0
 _LINES_OF_A_RATE = 10
 
 
@@ -112,7 +113,8 @@ class Log:
         rate = 0.0
         if seen:
             then, before = seen[0]
-            rate = (row.done - before) / (now - then) if now > then else 0.0
+            # Fewer than before: the board was started again, and counts from zero.
+            rate = max(0, row.done - before) / (now - then) if now > then else 0.0
             seen.append((now, row.done))
         left = f"{_duration((total - row.done) / rate)} left" if rate else "time left unknown"
         speed = f"{rate:,.1f}/s  {left}" if row.done else "waiting for the first"
@@ -145,7 +147,9 @@ def shown(
         def watch() -> None:
             while not done.wait(min(_POLL_S, every_s)):
                 try:
-                    rows = ray.get(board.read.remote())
+                    rows = ray.get(board.read.remote(), timeout=_PATIENCE_S)
+                except GetTimeoutError:
+                    continue  # the board is being started again
                 except RayError:
                     return  # the cluster is gone, and the work itself says so
                 update(rows)

@@ -59,6 +59,14 @@ def test_a_stall_leaves_the_time_open_and_names_that_have_not_begun_are_left_out
     assert log.lines(rows, 61.0) == ["alpha 1    4 / 10  0.0/s  time left unknown  loss 0.3"]
 
 
+@pytest.mark.pure
+def test_counts_that_begin_anew_are_no_negative_rate() -> None:
+    log = Log({"label": 900}, every_s=1.0, now=0.0)
+    lines(log, 0.5, label=Row(done=500))
+    (line,) = lines(log, 1.5, label=Row(done=64))
+    assert line == "label      64 / 900  0.0/s  time left unknown"
+
+
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("is_terminal", [False, True])
