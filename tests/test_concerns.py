@@ -128,6 +128,13 @@ def test_each_worry_is_told_when_it_is_there_and_not_before(
     assert of(facts, fair) == []
 
 
+def test_a_pool_without_any_label_is_told_once() -> None:
+    nothing = {"boxes_per_image": 0.0, "empty_share": 1.0, "precision": float("nan")}
+    none = {"labels_per_class": dict.fromkeys(("cat", "dog"), 0), "score_histogram": [0] * 20}
+    (line,) = of(BOXES, {**nothing, **none})
+    assert line.startswith("100% of the pool images have no pseudo label at all.")
+
+
 def test_few_images_tell_nothing_of_classes_and_few_boxes_nothing_of_scores() -> None:
     few = {"images": 99, "failures": 0, "labels_per_class": {"cat": 1200, "dog": 0, "owl": 0}}
     assert of(BOXES, few) == []

@@ -8,6 +8,7 @@ What people label is known where there is a hold-out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -81,7 +82,7 @@ def _empty(facts: Facts, policy: Facts) -> str:
 
 def _little(facts: Facts, policy: Facts) -> str:
     ours, theirs = _beside_people(facts)
-    if ours is None or not theirs or ours >= theirs / 4 or all_or_nothing(facts):
+    if not ours or not theirs or ours >= theirs / 4 or all_or_nothing(facts):
         return ""
     amount = amount_of(facts)
     return f"{_compared(facts)}: less than a quarter. {amount.little_means} {_more(policy)}."
@@ -110,7 +111,7 @@ def _compared(facts: Facts) -> str:
 
 def _wrong(facts: Facts, policy: Facts) -> str:
     precision = facts.get("precision")
-    if precision is None or precision >= 0.5:
+    if precision is None or math.isnan(precision) or precision >= 0.5:
         return ""
     return (
         f"Only {precision:.0%} of the pseudo {amount_of(facts).many} are right. "
