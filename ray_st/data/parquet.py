@@ -1,7 +1,7 @@
 """Parquet files, wherever they lie.
 
 In: a path or URI. Out: tables. No name is parsed for partitions: `a=b` is a name like any other.
-Next: `images.py`.
+Next: `parts.py`.
 """
 
 from __future__ import annotations

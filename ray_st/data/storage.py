@@ -3,7 +3,7 @@
 In: what a user wrote. Out: a filesystem and the path on it; names joined and split.
 A plain path is never parsed as a URI, so `#`, `%`, `=` and spaces are ordinary letters; in a remote
 URI the key is taken literally too, and only a tail like `?region=eu-west-1` is an option.
-Next: `parts.py`.
+Next: `parquet.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One run of Ray Data: manifest files to STORE_ROWs, under Ray's own checkpoints.
 
 In: Parquet files of IMAGE_ROWs. Out: Parquet files beside those that stand already; which ids are
-written is recorded in two phases, and an interrupted run goes on behind them. Next: `pool.py`.
+written is recorded in two phases, and an interrupted run goes on behind them. Next: `shards.py`.
 """
 
 from __future__ import annotations

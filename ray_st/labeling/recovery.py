@@ -1,7 +1,7 @@
 """What is half written in a shard, by a process that died or a write that failed, is removed.
 
 In: a `Shard`, between two executions. Out: all that stands in it is complete, and is recorded if it
-is Ray's. Next: `teacher.py`.
+is Ray's. Next: `looks.py`.
 
 Ray notes a file's ids as pending, writes the file, and renames the note. Before an execution it
 removes what is pending, but too late for who counts before, and not well where both notes stand,

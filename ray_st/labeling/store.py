@@ -1,7 +1,7 @@
 """Where raw predictions rest: shards of Parquet, each published whole, all of one teacher.
 
 In: a folder or bucket, and the name of what its labels are made by. Out: `Store`, `Shard`: what
-stands there, and what is missing. Next: `looks.py`.
+stands there, and what is missing. Next: `recovery.py`.
 
 Layout: `store.json`, from the start; `shard-00000/*.parquet`, STORE_ROWs of labelled images and of
 failures; `shard-00000/shard.json`, from its end, names its files. What it does not name does not

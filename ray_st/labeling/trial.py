@@ -1,6 +1,6 @@
 """A teacher's first images, before a whole pool: a wrong one is one line, not a pool of failures.
 
-In: a pool, a `TeacherSource`. Out: nothing, or `UserError`. Next: `pool.py`.
+In: a pool, a `TeacherSource`. Out: nothing, or `UserError`. Next: `execution.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prove from the files alone that every image stands exactly once, as labels or as a failure.
 
 In: a `Store`, and what it should hold. Out: what is wrong, in words; nothing where all is well.
-Next: `policy.py`. One shard's ids are held at a time.
+Next: `pace.py`. One shard's ids are held at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A labelled pool under a policy: which of the stored predictions a student learns from.
 
 In: the folder that `label` left, a `PolicyConfig`. Out: pseudo labels, in memory or in a folder of
-their own that `train --pseudo` takes as well. Next: `stages.py`.
+their own that `train --pseudo` takes as well. Next: `exporting.py`.
 """
 
 from __future__ import annotations
