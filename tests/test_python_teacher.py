@@ -182,7 +182,7 @@ class NoPredict: classes = ["cat"]
 class WrongTask(Mine): task = "captions"
 class WrongDigest(Mine): digest = 3
 class Weights(Mine): digest = "of-my-weights"
-function = print
+function = len
 """
 
 
