@@ -59,8 +59,8 @@ class Setting:
 
 
 SETTINGS = {
-    "light": Setting(model=MODEL, scene_px=320, few=1024, many=5120, batch=32),
-    "resnet50": Setting(model=HEAVY, scene_px=640, few=16, many=80, batch=4),
+    "light": Setting(model=MODEL, scene_px=320, few=512, many=4608, batch=32),
+    "resnet50": Setting(model=HEAVY, scene_px=640, few=8, many=40, batch=4),
 }
 
 
@@ -147,24 +147,14 @@ class Ways:
     def bare(self, count: int, out: Path) -> None:
         """(a)"""
         del out
-        _share(self, range(0, count, self.setting.batch), None)
+        _in_processes([(self, range(0, count, self.setting.batch), None)])
 
     def processes(self, count: int, out: Path) -> None:
         """(b)"""
-        starts = list(range(0, count, self.setting.batch))
-        context = multiprocessing.get_context("spawn")
         (out / "all").mkdir()
-        workers = [
-            context.Process(
-                target=_share, args=(self, starts[core::CORES], out / f"{core}.parquet")
-            )
-            for core in range(CORES)
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-            assert worker.exitcode == 0
+        starts = list(range(0, count, self.setting.batch))
+        files = [out / "all" / f"{core}.parquet" for core in range(CORES)]
+        _in_processes([(self, starts[core::CORES], file) for core, file in enumerate(files)])
 
     def naive(self, count: int, out: Path) -> None:
         """(c)"""
@@ -201,6 +191,16 @@ class Naive:
             "scores": [one.scores.tolist() for one in found],
             "class_ids": [one.class_ids.tolist() for one in found],
         }
+
+
+def _in_processes(shares: list[tuple[Ways, Any, Path | None]]) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_share, args=share) for share in shares]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
 
 
 def _share(ways: Ways, starts: Any, file: Path | None) -> None:
@@ -260,11 +260,14 @@ def main() -> None:
             task = make_task("detection", setting.model, len(labeled.classes))
             source = SavedTeacher(saved=saved, task=task)
             ways = Ways(images=images, source=source, setting=setting)
+            measured(lambda out, ways=ways, least=setting.batch: ways.ours(least, out))  # warms up
             slopes: dict[str, list[Slope]] = {}
             for turn in range(given.pairs):
                 order = [ways.ours, ways.bare, ways.processes, ways.naive]
                 for way in order if turn % 2 == 0 else reversed(order):
-                    slopes.setdefault(way.__name__, []).append(slope(way, setting))
+                    found = slope(way, setting)
+                    slopes.setdefault(way.__name__, []).append(found)
+                    print(f"{name}, round {turn + 1}: {way.__name__} {found}", flush=True)
             report(name, slopes)
 
 
