@@ -23,7 +23,7 @@ from ray_st.data.views import fitted_views
 from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.looks import Looks
-from ray_st.labeling.meter import Meter, Sums
+from ray_st.labeling.meter import Meter
 from ray_st.labeling.recovery import notes, recover
 from ray_st.labeling.store import Shard
 from ray_st.labeling.teacher import TeacherSource
@@ -33,7 +33,7 @@ VIEWS_AT_ONCE = 64  # decoded in one piece
 _MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given up
 _RETRIES = 2  # of a task whose process died, before its block is left for the search
 _RETRIES_ALONE = 1  # of an image that is searched: it dies of nobody else
-_LOOK_S = 1.0  # between looks at the failures
+_LOOK_S = 1.0  # between two looks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,11 @@ class Execution:
     schema: pa.Schema  # of the STORE_ROWs
     alone: bool = False  # whether no image may wait behind another, and die with it
 
-    def run(self, files: Sequence[str], shard: Shard, failures: FailureLimit) -> None:
+    def run(self, files: Sequence[str], shard: Shard, look: Callable[[], None]) -> None:
         """Label the images of some files that stand in none of the shard's.
 
-        Raises `UserError` for too many failures, and where files could not be written.
+        `look` is called now and then; what it raises ends the run, and is raised here. Raises
+        `UserError` where files could not be written.
         """
         filesystem, checkpoint = storage.locate(notes(shard))
         with ray_compat.checkpointed(
@@ -59,7 +60,7 @@ class Execution:
             filesystem,
             checkpoint,
             lost_blocks=_MOST_LOST_BLOCKS,
-            each_step=_seldom(lambda: failures.require(self.meter)),
+            each_step=_seldom(look),
         ) as unwritten:
             filesystem, folder = storage.locate(shard.folder)
             try:
@@ -72,7 +73,7 @@ class Execution:
                     **FORM,
                 )
             except Exception:
-                failures.require(self.meter)  # the line of the user's, whatever Ray made of it
+                look()  # the line of the user's, whatever Ray made of it
                 raise
         recover(shard)
         # Nobody's process died: images that were labelled must not end as failures.
@@ -92,7 +93,7 @@ class Execution:
             for first in range(0, table.num_rows, VIEWS_AT_ONCE):
                 begun = time.monotonic()
                 found = fitted_views(table.slice(first, VIEWS_AT_ONCE), side).to_table()
-                meter.read(found.num_rows, time.monotonic() - begun)
+                meter.read(time.monotonic() - begun)
                 yield found
 
         return (
@@ -128,30 +129,6 @@ class Execution:
                 **ray_compat.actor_retries(retries),
             )
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailureLimit:
-    """How many images of a shard may fail before it is given up."""
-
-    where: str
-    most: int | None  # None: all
-    before: int  # failures of earlier runs of this shard
-    counted: int = 0  # what the meter had counted when this shard began
-
-    def require(self, meter: Meter | None) -> None:
-        """Raise `UserError` once there are more; without a meter, of earlier runs alone."""
-        if self.most is None:
-            return
-        sums = Sums(failures=self.counted) if meter is None else meter.sums()
-        failures = self.before + sums.failures - self.counted
-        if failures > self.most:
-            often = "; ".join(reason for reason, _ in sums.reasons.most_common(2))
-            raise UserError(
-                f"label.max_failure_rate: {self.where} has {failures} images that failed, and at "
-                f"most {self.most} may{f' ({often})' if often else ''}; mend the pool and pass "
-                "--retry-failed, or raise label.max_failure_rate"
-            )
 
 
 def _seldom(act: Callable[[], None]) -> Callable[[], None]:

@@ -1,18 +1,21 @@
 """What labelling costs, and where: every process tells, the driver sums.
 
-In: counts and seconds from readers and teachers, wherever they run. Out: `Speed`, what a run says
-of itself. Next: `execution.py`.
+In: counts and seconds from readers and teachers, wherever they run. Out: `Sums`, and what a run
+says of its speed. Next: `execution.py`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from ray_st.labeling.config import LabelConfig
 from ray_st.progress import keeper
 
 _WORTH_A_PROBE = 5000  # images; it takes two seconds of one teacher
@@ -26,9 +29,7 @@ class Sums:
     images: int = 0
     failures: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    read_images: int = 0
     read_s: float = 0.0
-    predicted_images: int = 0
     predict_s: float = 0.0
     teachers: set[str] = field(default_factory=set)
     first_label_s: float | None = None  # since the sums were begun
@@ -43,8 +44,7 @@ class _Book:
         self._sums = Sums()
         self._wants_probe = wants_probe
 
-    def read(self, images: int, seconds: float) -> None:
-        self._sums.read_images += images
+    def read(self, seconds: float) -> None:
         self._sums.read_s += seconds
 
     def predicted(
@@ -55,7 +55,6 @@ class _Book:
             sums.first_label_s = time.monotonic() - sums.begun
         sums.teachers.add(teacher)
         sums.images += images
-        sums.predicted_images += images - failures
         sums.predict_s += seconds
         sums.failures += failures
         sums.reasons.update(reasons)
@@ -83,9 +82,9 @@ class Meter:
         """Begin to count, from zero; of few images the bare model is not measured."""
         return cls(keeper(_Book, images >= _WORTH_A_PROBE))
 
-    def read(self, images: int, seconds: float) -> None:
-        """Say that so many images were fetched and decoded."""
-        self.book.read.remote(images, seconds)
+    def read(self, seconds: float) -> None:
+        """Say how long some images took to be fetched and decoded."""
+        self.book.read.remote(seconds)
 
     def predicted(
         self, teacher: str, images: int, seconds: float, reasons: list[str], failures: int
@@ -110,6 +109,17 @@ class Meter:
     def end(self) -> None:
         """Let the sums go."""
         ray.kill(self.book)
+
+
+@contextmanager
+def metered(config: LabelConfig, images: int) -> Iterator[Meter | None]:
+    """A meter for the length of the block; None where there is no pool to be metered."""
+    meter = None if config.actors[1] == 0 else Meter.begun(images)
+    try:
+        yield meter
+    finally:
+        if meter is not None:
+            meter.end()
 
 
 def speed(sums: Sums, seconds: float, *, readers: int, gpus_per_actor: float) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from ray_st.data.labels import Labels
 from ray_st.data.rows import FAILURE_ROW
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
+from ray_st.labeling.meter import metered
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
 from ray_st.labeling.rows import OK, store_row
-from ray_st.labeling.shards import hired
+from ray_st.labeling.shards import Labeler
 from ray_st.labeling.store import Store
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
@@ -72,7 +73,10 @@ def label(
     )
     begun = time.monotonic()
     schema = store_row(teacher.task.kind, teacher.digest, looks.card, exact=exact)
-    with hired(teacher, looks, schema, config, counter, images.num_rows) as labeler:
+    with metered(config, images.num_rows) as meter:
+        labeler = Labeler(
+            teacher=teacher, looks=looks, schema=schema, config=config, counter=counter, meter=meter
+        )
         for part in images.shards:
             labeler.label_shard(part, store.shard(part.number), retry_failed=retry_failed)
         found = labeler.speed(time.monotonic() - begun)

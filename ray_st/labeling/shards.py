@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.views import fitted_views
 from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
-from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution, FailureLimit
+from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution
 from ray_st.labeling.images import ImageShard
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, speed
@@ -40,29 +39,22 @@ logger = logging.getLogger(__name__)
 _BLOCKS_A_READER = 4
 
 
-@contextmanager
-def hired(
-    teacher: TeacherSource,
-    looks: Looks,
-    schema: pa.Schema,
-    config: LabelConfig,
-    counter: Counter | None,
-    images: int,
-) -> Iterator[Labeler]:
-    """Give somebody who labels shards of a pool of so many images."""
-    meter = None if config.actors[1] == 0 else Meter.begun(images)
-    try:
-        yield Labeler(
-            teacher=teacher,
-            looks=looks,
-            schema=schema,
-            config=config,
-            counter=counter,
-            meter=meter,
-        )
-    finally:
-        if meter is not None:
-            meter.end()
+@dataclass(frozen=True, kw_only=True)
+class FailureLimit:
+    """How many images of a shard may fail before it is given up."""
+
+    where: str
+    most: int | None  # None: all
+
+    def require(self, failures: int, reasons: Sequence[str] = ()) -> None:
+        """Raise `UserError` for more; `reasons` are named."""
+        if self.most is not None and failures > self.most:
+            often = f" ({'; '.join(reasons)})" if reasons else ""
+            raise UserError(
+                f"label.max_failure_rate: {self.where} has {failures} images that failed, and at "
+                f"most {self.most} may{often}; mend the pool and pass --retry-failed, or raise "
+                "label.max_failure_rate"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +98,21 @@ class Labeler:
         storage.make_folder(shard.work)
         storage.make_folder(shard.folder)
         recover(shard)
-        before = len(shard.ids(FAILED))
-        limit = FailureLimit(where=shard.folder, most=most_failures, before=before)
-        limit.require(None)
-        self._count(len(shard.ids()))
+        limit = FailureLimit(where=shard.folder, most=most_failures)
+        standing = shard.outcomes()
+        before = _failures(standing)
+        limit.require(before)
+        self._count(standing.num_rows)
         if self.meter is None:
             self._label_here(part, shard)
         else:
-            self._label_with_pool(part, shard, self.meter, limit)
-        _require_once(part, shard)
-        replace(limit, before=len(shard.ids(FAILED))).require(None)
+            self._label_with_pool(part, shard, self.meter, _looking(self.meter, limit, before))
+        whole = shard.outcomes()
+        _require_once(part, shard, np.asarray(whole["image_id"]))
+        limit.require(_failures(whole))
 
     def _label_with_pool(
-        self, part: ImageShard, shard: Shard, meter: Meter, limit: FailureLimit
+        self, part: ImageShard, shard: Shard, meter: Meter, look: Callable[[], None]
     ) -> None:
         files = part.files or (storage.join(shard.work, "images.parquet"),)
         if not part.files:
@@ -131,13 +125,12 @@ class Labeler:
             looks=self.looks,
             schema=self.schema,
         )
-        limit = replace(limit, counted=meter.sums().failures)
-        execution.run(files, shard, limit)
+        execution.run(files, shard, look)
         lost = np.setdiff1d(part.ids(), shard.ids())
         if len(lost):
             logger.warning("%d images died with their process; each is tried alone", len(lost))
             alone = replace(self.config, block_images=1, batch_size=1, file_images=1)
-            replace(execution, config=alone, alone=True).run(files, shard, limit)
+            replace(execution, config=alone, alone=True).run(files, shard, look)
             self._record_killers(part, shard)
 
     def _block(self, part: ImageShard) -> int:
@@ -198,9 +191,26 @@ def _merged(shard: Shard, retried: Shard) -> list[str]:
     return names
 
 
-def _require_once(part: ImageShard, shard: Shard) -> None:
+def _failures(outcomes: pa.Table) -> int:
+    return int(pc.sum(pc.equal(outcomes["status"], FAILED)).as_py() or 0)
+
+
+def _looking(meter: Meter, limit: FailureLimit, before: int) -> Callable[[], None]:
+    """A look at the failures of this shard while it is labelled; `before`: of earlier runs."""
+    counted = meter.sums().failures  # of other shards
+
+    def look() -> None:
+        if limit.most is not None:
+            sums = meter.sums()
+            often = [reason for reason, _ in sums.reasons.most_common(2)]
+            limit.require(before + sums.failures - counted, often)
+
+    return look
+
+
+def _require_once(part: ImageShard, shard: Shard, ids: np.ndarray) -> None:
     """Refuse to publish a shard in which an image stands twice, or not at all."""
-    found, wanted = np.sort(shard.ids()), np.sort(part.ids())
+    found, wanted = np.sort(ids), np.sort(part.ids())
     if not np.array_equal(found, wanted):
         raise UserError(
             f"{shard.folder}: holds {len(found)} rows for {len(wanted)} images; "

@@ -25,7 +25,7 @@ from ray_st.config import UserError
 from ray_st.data import parquet, storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import FAILURE_ROW, kind_of, label_row
-from ray_st.labeling.rows import FAILED, OK
+from ray_st.labeling.rows import FAILED, OK, store_row
 
 FORMAT = 2  # 1 held scores as float32
 _ROWS_AT_ONCE = 65536
@@ -75,14 +75,18 @@ class Shard:
 
     def ids(self, status: str | None = None) -> np.ndarray:
         """Image ids of all rows that stand, or of those of a status, in no order, repeats too."""
-        found = [np.empty(0, np.int64)]
-        for file in self.files():
-            table = parquet.read(file, ["image_id", *([] if status is None else ["status"])])
-            if status is not None:
-                table = table.filter(pc.equal(table["status"], status))
-            found.append(np.asarray(table["image_id"]))
-        together: np.ndarray = np.concatenate(found)
-        return together
+        rows = self.outcomes() if status is not None else self._columns("image_id")
+        if status is not None:
+            rows = rows.filter(pc.equal(rows["status"], status))
+        return np.asarray(rows["image_id"])
+
+    def outcomes(self) -> pa.Table:
+        """Image id and status of all rows that stand: one pass over the files for both."""
+        return self._columns("image_id", "status")
+
+    def _columns(self, *names: str) -> pa.Table:
+        empty = store_row(None).empty_table().select(names)
+        return pa.concat_tables([empty, *(parquet.read(file, names) for file in self.files())])
 
     def publish(self, names: Sequence[str] | None = None) -> None:
         """Declare that the shard is whole: the files named, or all that stand there.
@@ -162,7 +166,8 @@ class Store:
     @property
     def kind(self) -> type[Labels] | None:
         """Which kind of labels it holds; None if it holds no row."""
-        file = next((file for shard in self.shards() for file in shard.files()), None)
+        whole = (shard for shard in self.begun() if shard.facts is not None)
+        file = next((file for shard in whole for file in shard.files()), None)
         if file is None:
             return None
         with parquet.opened(file) as opened:
@@ -193,8 +198,8 @@ class Store:
 
     def _files_with(self, status: str) -> Iterator[str]:
         """Files that hold a row of this status: of most, failures need not be looked for."""
-        for shard in self.shards():
-            for entry in (shard.facts or {})["files"]:
+        for shard in self.begun():
+            for entry in (shard.facts or {"files": ()})["files"]:
                 if entry["failed"] if status == FAILED else entry["rows"] > entry["failed"]:
                     yield shard.file(entry["name"])
 
