@@ -17,7 +17,7 @@ import torch
 
 from ray_st.config import as_dict
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.feed import FittedBlocks, Share, in_order
+from ray_st.data.feed import FittedBlocks, HeldRows, Share, in_order
 from ray_st.data.labels import Detections, Origin
 from ray_st.data.rows import pack
 from ray_st.data.sources import LabeledSet, open_labeled
@@ -133,8 +133,7 @@ def human_stream(
     human: LabeledSet, augment: AugmentConfig, *, seed: int, loaders: int = 1
 ) -> Stream:
     return Stream(
-        rows=ray.put(human.rows),
-        num_images=human.rows.num_rows,
+        rows=HeldRows.of(human.rows),
         origin=Origin.HUMAN,
         batch_size=4,
         size_px=64,
@@ -182,8 +181,7 @@ def test_views_are_the_same_whoever_makes_them(human: LabeledSet) -> None:
 def test_a_pair_is_a_human_and_a_pseudo_half(human: LabeledSet, pool: LabeledSet) -> None:
     job_human, job_pseudo = (
         Stream(
-            rows=ray.put(rows),
-            num_images=rows.num_rows,
+            rows=HeldRows.of(rows),
             origin=origin,
             batch_size=size,
             size_px=64,

@@ -161,7 +161,7 @@ def test_label_train_eval_sweep_by_hand(world: Path, tmp_path: Path) -> None:
 
 def test_a_submitted_job_runs_the_whole_loop(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "job"
-    short = ["--no-loop.human-only", "--sweep.alphas=[]", "--train.loaders=1"]
+    short = ["--no-loop.human-only", "--sweep.alphas=[]", "--train.loaders=1", "--loop.live"]
     # Thresholds from the teacher's own validation: the recipe's number has nothing to say then.
     short += ["--policy.score-threshold=0.5", "--policy.target-precision=0"]
     # Ray's sockets stand in its folder, and their paths may have 107 characters at most.
@@ -183,6 +183,11 @@ def test_a_submitted_job_runs_the_whole_loop(world: Path, tmp_path: Path) -> Non
     require_whole_run(out, compared=False)
     labelling = json.loads((out / "pseudo" / "summary.json").read_text())
     assert labelling["thresholds"].keys() == {"0", "1"}
+    # The student has learned from what was labelled meanwhile; in the end all of it stands.
+    rounds = json.loads((out / "live.json").read_text())
+    assert rounds["ends"]
+    student = json.loads((out / "student" / "summary.json").read_text())
+    assert 0 < student["pseudo_images"] <= sum(size for _, size in rounds["files"]) <= 12
 
 
 def test_the_bccd_recipe_names_real_images(shared_data: Path) -> None:

@@ -27,6 +27,7 @@ def totals(needs):
         (TrainConfig(cpus_per_worker=2), True, (2 + 2, 0)),
         (TrainConfig(num_workers=4, cpus_per_worker=3), True, (4 * 3 + 4 * 2, 0)),
         (TrainConfig(num_workers=2, cpus_per_worker=1, use_gpu=True), False, (2 + 2, 2)),
+        (TrainConfig(num_workers=4, min_workers=2, cpus_per_worker=3), True, (2 * 3 + 2 * 2, 0)),
         (TrainConfig(num_workers=0, cpus_per_worker=1), False, (1 + 1, 0)),  # inside the caller
         (TrainConfig(num_workers=2, cpus_per_worker=3, loaders=0), True, (2 * 3, 0)),
     ],

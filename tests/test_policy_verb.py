@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -151,11 +152,15 @@ def test_training_takes_a_store_under_a_policy_and_what_the_verb_left(world, els
     flags = ["--policy.score-threshold", str(middle_score(world))]
     assert main(choose(world, *flags, "--out", "chosen")) == 0
     policy = PolicyConfig(score_threshold=float(flags[1]))
-    from_store, _ = read_pseudo(str(world / "pseudo"), policy, human)
+    from_store, _ = read_pseudo(str(world / "pseudo"), policy, human, 1000)
     for given in (PolicyConfig(), policy):
-        from_folder, warnings = read_pseudo("chosen", given, human)
+        from_folder, warnings = read_pseudo("chosen", given, human, 1000)
         assert from_folder.equals(from_store)
         assert warnings == []
+    for given in (str(world / "pseudo"), "chosen"):
+        in_windows, _ = read_pseudo(given, policy, human, 4)  # of 5
+        rows, _ = in_windows.at(np.arange(5), seed=0)
+        assert rows.sort_by("image_id").equals(from_store)
     train = ["train", *data_flags(world), *model_flags(), "--pseudo", "chosen"]
     assert "3 human and 5 pseudo-labelled images" in dry(capsys, train, world)
     line = refused(capsys, [*train, "--policy.score-threshold", "0.9"], world)

@@ -6,7 +6,7 @@ does not fit. An impossible request would otherwise wait in silence. Next: `sess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray_st.config import UserError
 from ray_st.labeling.config import LabelConfig
@@ -28,8 +28,8 @@ class Need:
 
 
 def training_needs(config: TrainConfig, *, has_pseudo: bool) -> list[Need]:
-    """What one training run holds at once."""
-    workers = max(1, config.num_workers)
+    """What one training run holds at once, at the least."""
+    workers = max(1, config.num_workers if config.min_workers is None else config.min_workers)
     trainers = Need(
         what="train.num_workers", cpus=config.cpus_per_worker, gpus=float(config.use_gpu)
     )
@@ -49,6 +49,24 @@ def labeling_needs(config: LabelConfig) -> list[Need]:
     """What labelling holds at once, at the least."""
     actor = Need(what="label.actors", cpus=config.cpus_per_actor, gpus=config.gpus_per_actor)
     return [actor * config.actors[0], Need(what="label.readers", cpus=1)]
+
+
+def beside(config: LabelConfig, needs: list[Need], *, cpus: float, gpus: float) -> LabelConfig:
+    """Labelling that leaves others what they need, on a cluster of this size.
+
+    Raises `UserError` where not even the least number of actors fits beside `needs`. Actors come
+    before readers; a pool that grew into what a gang waits for would keep it waiting.
+    """
+    require_fits([*labeling_needs(config), *needs], cpus=cpus, gpus=gpus)
+    free_cpus = cpus - sum(need.cpus for need in needs)
+    free_gpus = gpus - sum(need.gpus for need in needs)
+    least, most = config.actors
+    most = min(most, int((free_cpus - 1) / config.cpus_per_actor))
+    if config.gpus_per_actor:
+        most = min(most, int(free_gpus / config.gpus_per_actor))
+    readers = max(1, min(config.readers, int(free_cpus - most * config.cpus_per_actor)))
+    first = None if config.first_actors is None else min(config.first_actors, most)
+    return replace(config, actors=(least, most), first_actors=first, readers=readers)
 
 
 def require_fits(needs: list[Need], *, cpus: float, gpus: float) -> None:

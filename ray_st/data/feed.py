@@ -1,7 +1,7 @@
 """Rows in the object store become views, in order: by Ray Data tasks, or beside the caller.
 
-In: a reference to a table of rows, and which of them are wanted, block by block. Out: tables of
-views in exactly that order. Next: `batches.py`.
+In: the rows of a set, and which of them are wanted, block by block. Out: tables of views in exactly
+that order. Next: `batches.py`.
 
 What Ray sends to a task is imported there. So this file, and all that it names, stays clear of
 torch: a loading process is up in a second and a half and not in three. (A large image is resized by
@@ -21,7 +21,7 @@ import ray
 import ray.data
 
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.order import images_at, positions_of
+from ray_st.data.order import images_at, positions_of, share_of
 from ray_st.data.views import Views, augmented_views, fitted_views
 
 # Enough images that a task's own cost is small beside theirs, few enough to start soon.
@@ -34,6 +34,39 @@ class Share:
 
     worker: int  # from 0
     num_workers: int
+
+    def of(self, batch_size: int) -> int:
+        """How many images of a step are this worker's."""
+        return share_of(batch_size, self.worker, self.num_workers)
+
+
+class Rows(Protocol):
+    """LABEL_ROWs of a set, wherever they rest, in the one true order of a seed."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many images there are."""
+
+    def at(self, positions: np.ndarray, seed: int) -> tuple[pa.Table, np.ndarray]:
+        """The rows at some positions of the endless stream, and the epoch of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldRows:
+    """`Rows` in the object store: read once, taken from by everybody."""
+
+    table: Any  # reference to LABEL_ROWs
+    num_rows: int
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> HeldRows:
+        """Put LABEL_ROWs there."""
+        return cls(table=ray.put(rows.combine_chunks()), num_rows=rows.num_rows)
+
+    def at(self, positions: np.ndarray, seed: int) -> tuple[pa.Table, np.ndarray]:
+        """Every epoch is one permutation of all."""
+        indices, epochs = images_at(positions, num_images=self.num_rows, seed=seed)
+        return ray.get(self.table).take(pa.array(indices)), epochs
 
 
 class Blocks(Protocol):
@@ -50,8 +83,7 @@ class Blocks(Protocol):
 class TrainingBlocks:
     """Augmented views of one worker's share of the steps `first_step` to `last_step` - 1."""
 
-    rows: Any  # reference to LABEL_ROWs
-    num_images: int
+    rows: Rows
     batch_size: int  # images a step, over all workers
     size_px: int
     augment: AugmentConfig
@@ -79,8 +111,7 @@ class TrainingBlocks:
             worker=self.share.worker,
             num_workers=self.share.num_workers,
         ).ravel()
-        indices, epochs = images_at(positions, num_images=self.num_images, seed=self.order_seed)
-        rows = ray.get(self.rows).take(pa.array(indices))
+        rows, epochs = self.rows.at(positions, self.order_seed)
         return augmented_views(rows, epochs.tolist(), self.size_px, self.augment, self.view_seed)
 
 

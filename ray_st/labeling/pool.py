@@ -22,10 +22,12 @@ from ray_st.data.rows import FAILURE_ROW
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.meter import metered
+from ray_st.labeling.policy import Choice
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
 from ray_st.labeling.rows import OK, store_row
 from ray_st.labeling.shards import Labeler
 from ray_st.labeling.store import Store
+from ray_st.labeling.stored import StoredRows
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.progress import Counter
 
@@ -92,6 +94,11 @@ def read_raw(out: str | Path) -> pa.Table:
 def raw_parts(out: str | Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The same, some thousand rows at a time, in the order of the files; all columns, or some."""
     return _store(out).parts(OK, ROWS_AT_ONCE, columns)
+
+
+def raw_rows(out: str | Path, choice: Choice) -> StoredRows:
+    """What `choice` makes of them, left where it is and read in windows."""
+    return StoredRows.of(_store(out), choice)
 
 
 def raw_kind(out: str | Path) -> type[Labels] | None:

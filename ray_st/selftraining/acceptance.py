@@ -16,12 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_st.config import UserError, as_dict, require
+from ray_st.config import UserError, as_dict, convert, require
 from ray_st.data import parquet, storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import kind_of, label_row
 from ray_st.labeling.policy import Choice, Holdout, PolicyConfig, Summed, choose, human_fact
-from ray_st.labeling.pool import raw_kind, raw_parts
+from ray_st.labeling.pool import raw_kind, raw_parts, raw_rows
+from ray_st.labeling.stored import StoredRows
 from ray_st.models.saved import CARD, read_files, versions
 from ray_st.selftraining.folder import SUMMARY, finished, write_summary
 from ray_st.training.loop import PREDICTIONS
@@ -42,23 +43,38 @@ def open_labelled(uri: str) -> dict[str, Any]:
     return summary
 
 
-def accepted_rows(
-    out: str,
-    policy: PolicyConfig,
-    kind: type[Labels],
-    classes: Sequence[str],
-    holdout: Holdout | None,
-) -> tuple[pa.Table, Choice]:
-    """Pseudo labels of a whole store, in the order of image ids, and how they were chosen."""
+def accepted(
+    out: str, policy: PolicyConfig, kind: type[Labels], holdout: Holdout | None, held_images: int
+) -> tuple[pa.Table | StoredRows, Choice]:
+    """Pseudo labels of what `label` left, and how they were chosen.
+
+    They are held, in the order of image ids, where there are at most so many images.
+    """
+    classes = open_labelled(out)["classes"]
     choice = choose(partial(raw_parts, out), kind, policy, classes, holdout)
+    stored = raw_rows(out, choice)
+    if stored.num_rows > held_images:
+        return stored, choice
     parts = [label_row(kind).empty_table(), *map(choice.accepted, raw_parts(out))]
     return pa.concat_tables(parts).combine_chunks().sort_by("image_id"), choice
 
 
-def read_accepted(out: str, summary: Mapping[str, Any], policy: PolicyConfig) -> pa.Table:
-    """Pseudo labels that `ray-st policy` left; another policy than theirs is refused."""
+def read_accepted(
+    out: str, summary: Mapping[str, Any], policy: PolicyConfig, held_images: int
+) -> pa.Table | StoredRows:
+    """Pseudo labels that `ray-st policy` left; another policy than theirs is refused.
+
+    Of more images than are held the labels are chosen again, by the thresholds that stand there.
+    """
     require_chosen_by(policy, out, summary)
-    return read_chosen(out)
+    with parquet.opened(storage.join(out, LABELS)) as labels:
+        if labels.metadata.num_rows <= held_images:
+            return read_chosen(out)
+        kind = kind_of(labels.schema_arrow)
+    assert kind is not None, "`policy` writes labels of some kind"
+    open_labelled(summary["store"])  # which may have been removed
+    by = convert(PolicyConfig, summary["policy"], path="policy")
+    return raw_rows(summary["store"], Choice.recorded(summary["thresholds"], by, kind))
 
 
 def require_chosen_by(policy: PolicyConfig, out: str, summary: Mapping[str, Any]) -> None:

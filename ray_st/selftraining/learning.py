@@ -16,9 +16,12 @@ import torch
 
 from ray_st.config import as_dict
 from ray_st.data.augment import AugmentConfig
+from ray_st.data.feed import HeldRows
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.order import stream_seed
 from ray_st.data.sources import LabeledSet
+from ray_st.labeling.live import LiveRows
+from ray_st.labeling.stored import StoredRows
 from ray_st.models import ModelConfig, build
 from ray_st.models.initialise import InitConfig, Start, read_start
 from ray_st.models.saved import read_model, require_classes, require_model
@@ -72,18 +75,17 @@ def training_job(
     *,
     human: LabeledSet,
     val: LabeledSet,
-    pseudo: pa.Table | None,
+    pseudo: pa.Table | StoredRows | LiveRows | None,
     init: Start | None,
     recipe: Mapping[str, Any],
 ) -> Job:
-    """Put the rows into the object store and describe the training run."""
+    """Put the rows into the object store, or leave them in their own, and describe the run."""
     train = learning.train
 
-    def stream(rows: pa.Table, origin: Origin, batch_size: int) -> Stream:
+    def stream(rows: pa.Table | StoredRows | LiveRows, origin: Origin, batch_size: int) -> Stream:
         seed = stream_seed(train.seed, origin)
         return Stream(
-            rows=ray.put(rows.combine_chunks()),
-            num_images=rows.num_rows,
+            rows=HeldRows.of(rows) if isinstance(rows, pa.Table) else rows,
             origin=origin,
             batch_size=batch_size,
             size_px=learning.model.image_size_px,
@@ -91,6 +93,7 @@ def training_job(
             order_seed=seed,
             view_seed=seed,
             loaders=train.loaders,
+            reached=rows.reached if isinstance(rows, LiveRows) else None,
         )
 
     return Job(

@@ -6,8 +6,9 @@ A stage that has ended well is not run again. Next: `ray_st.report`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +20,18 @@ from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits,
 from ray_st.config import require
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
+from ray_st.labeling.live import LiveRows
 from ray_st.labeling.policy import Holdout, PolicyConfig
 from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.initialise import Start
-from ray_st.models.saved import SavedModel, read_model, versions
-from ray_st.progress import shown
+from ray_st.models.saved import read_model, versions
+from ray_st.progress import Counter, shown
 from ray_st.selftraining.acceptance import read_chosen
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.learning import Learning, training_job
+from ray_st.selftraining.live import RECORD, Labelling, beside_training, train_beside
 from ray_st.selftraining.materials import Materials, require_pool
-from ray_st.selftraining.saying import say, say_outcome
+from ray_st.selftraining.saying import headline, say, say_outcome, unread
 from ray_st.selftraining.stages import (
     floor_fact,
     label_stage,
@@ -39,9 +42,11 @@ from ray_st.selftraining.stages import (
     train_stage,
 )
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage
+from ray_st.tasks.task import Task
 from ray_st.training.job import Job
 from ray_st.training.loop import PREDICTIONS
 
+PSEUDO = "pseudo"  # the folder of the labels
 OF_LABELS = ("pseudo", "thresholds", "policy", "score_floor", "speed")  # of the labelling's summary
 
 
@@ -53,6 +58,9 @@ class LoopConfig:
     """Optimiser steps of the teacher; by default train.steps."""
     student_start: Literal["teacher", "init"] = "teacher"
     """What the student, human_only and the sweep start from: the run's teacher, or as it did."""
+    live: bool = False
+    """Train the student while the teacher still labels, each on cores of its own: a round of steps
+    learns from all that is labelled by then."""
     human_only: bool = True
     """Train the same student on human labels only too, for comparison."""
 
@@ -81,15 +89,23 @@ class Loop:
         needs = trial_needs(self.learning.train)  # the most that a stage holds
         require_fits(needs, cpus=cpus, gpus=gpus)
         require_fits(labeling_needs(self.label), cpus=cpus, gpus=gpus)
+        label = self.label
+        if self.loop.live:
+            label = beside_training(label, self.learning.train, cpus=cpus, gpus=gpus)
         pq.write_table(self.materials.val.rows, self.out / "val.parquet")
         stages: dict[str, dict[str, Any]] = {"teacher": self._teacher()}
-        teacher = read_model(self.out / "teacher", "teacher")
-        stages["pseudo"], pseudo = self._label(teacher)
-        start = self.init
+        saved = read_model(self.out / "teacher", "teacher")
+        task = self.learning.make_task(len(saved.card.classes))
+        teacher, start = SavedTeacher(saved=saved, task=task), self.init
         if self.loop.student_start == "teacher":
-            start = Start.of_teacher(teacher, str(self.out / "teacher"))
+            start = Start.of_teacher(saved, str(self.out / "teacher"))
+        if self.loop.live:
+            stages["pseudo"], pseudo, stages["student"] = self._live(teacher, start, label)
+        else:
+            stages["pseudo"], pseudo = self._label(teacher)
         job = self._job(self.learning, pseudo, start)
-        stages["student"] = self._train("student", job)
+        if not self.loop.live:
+            stages["student"] = self._train("student", job)
         if self.loop.human_only:
             alone = self._job(self.learning, None, start)
             stages["human_only"] = self._train("human_only", alone)
@@ -104,24 +120,60 @@ class Loop:
         learning = replace(self.learning, train=self.learning.train.lasting(steps))
         return self._train("teacher", self._job(learning, None, self.init))
 
-    def _label(self, teacher: SavedModel) -> tuple[dict[str, Any], pa.Table]:
-        pool, out = require_pool(self.materials), self.out / "pseudo"
-        task = self.learning.make_task(len(teacher.card.classes))
-        holdout = self._holdout() if self.policy.target_precision is not None else None
-        with shown({"label": pool.num_rows}, self.console) as counters:
-            summary = label_stage(
-                Images.of_rows(pool),
-                SavedTeacher(saved=teacher, task=task),
-                str(out),
-                self.label,
+    def _labelling(
+        self, teacher: SavedTeacher, config: LabelConfig, counter: Counter
+    ) -> Callable[[], dict[str, Any]]:
+        """What labels the pool; its result is the stage's summary."""
+        return partial(
+            label_stage,
+            Images.of_rows(require_pool(self.materials)),
+            teacher,
+            str(self.out / PSEUDO),
+            config,
+            self.policy,
+            counter,
+            self._holdout(),
+            facts=floor_fact(teacher.task.kind, self.learning.detect),
+        )
+
+    def _label(self, teacher: SavedTeacher) -> tuple[dict[str, Any], pa.Table]:
+        """Label, then read what a student is to learn from."""
+        with shown({"label": require_pool(self.materials).num_rows}, self.console) as counters:
+            summary = self._labelling(teacher, self.label, counters["label"])()
+        return self._labelled(summary, teacher.task)
+
+    def _live(
+        self, teacher: SavedTeacher, start: Start | None, label: LabelConfig
+    ) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
+        """Label and train the student at once; what `_label` gives, and the student's summary."""
+        train = self.learning.train
+        totals = {"label": require_pool(self.materials).num_rows, "student": train.steps}
+        with shown(totals, self.console) as counters:
+            work = self._labelling(teacher, label, counters["label"])
+            labelling = Labelling.begun(work, self.out / PSEUDO)
+            rows = labelling.rows(
+                teacher,
                 self.policy,
-                counters["label"],
-                holdout,
-                facts=floor_fact(task.kind, self.learning.detect),
+                self._holdout(),
+                batch_size=train.num_pseudo,
+                record=self.out / RECORD,
             )
+            learned = partial(
+                train_stage,
+                self._job(self.learning, rows, start),
+                self.out / "student",
+                counters["student"],
+            )
+            labels, student = train_beside(labelling, rows, learned)
+        summary, pseudo = self._labelled(labels, teacher.task)
+        return summary, pseudo, self._trained("student", student)
+
+    def _labelled(self, summary: dict[str, Any], task: Task) -> tuple[dict[str, Any], pa.Table]:
+        """Say what a labelling came to; its summary with all facts, and its pseudo labels."""
+        out = str(self.out / PSEUDO)
         for warning in summary.get("warnings", ()):
             say("warning", warning, self.console)
-        accepted = read_chosen(str(out))
+        accepted = read_chosen(out)
         require_labels(accepted, out)
         human, truth = self.materials.human, self.materials.pool_truth
         facts = {**summary["pseudo"], **pseudo_facts(task, accepted, human, truth)}
@@ -130,12 +182,16 @@ class Loop:
         say_outcome(summary, self.console)
         return summary, accepted
 
-    def _holdout(self) -> Holdout:
+    def _holdout(self) -> Holdout | None:
         """What the teacher found on the validation images: thresholds chosen on it spend it."""
+        if self.policy.target_precision is None:
+            return None
         predictions = pq.read_table(self.out / "teacher" / PREDICTIONS)
         return Holdout(truths=self.materials.val.rows, predictions=predictions)
 
-    def _job(self, learning: Learning, pseudo: pa.Table | None, init: Start | None) -> Job:
+    def _job(
+        self, learning: Learning, pseudo: pa.Table | LiveRows | None, init: Start | None
+    ) -> Job:
         return training_job(
             learning,
             human=self.materials.human,
@@ -148,8 +204,12 @@ class Loop:
     def _train(self, name: str, job: Job) -> dict[str, Any]:
         with shown({name: job.train.steps}, self.console) as counters:
             summary = train_stage(job, self.out / name, counters[name])
-        metrics = summary[role_of(has_pseudo=job.pseudo is not None)]
-        result = f"{headline(metrics, job.figures)}{unread(summary)}"
+        return self._trained(name, summary)
+
+    def _trained(self, name: str, summary: dict[str, Any]) -> dict[str, Any]:
+        """Say what a training came to; its summary."""
+        metrics = summary[role_of(has_pseudo="student" in summary)]
+        result = f"{headline(metrics, summary['figures'])}{unread(summary)}"
         self._say(name, result, summary["seconds"])
         return summary
 
@@ -185,18 +245,3 @@ class Loop:
             "findings": self.materials.findings,
             "versions": versions(),
         }
-
-
-def unread(summary: Mapping[str, Any]) -> str:
-    """What could not be read, where anything could not."""
-    counts = {name: count for name, count in summary["unreadable"].items() if count}
-    return "".join(f"  unreadable {name.replace('_', ' ')}: {n}" for name, n in counts.items())
-
-
-def headline(metrics: Mapping[str, Any], figures: Sequence[str]) -> str:
-    """The two figures that a person looks at first."""
-    shown_figures = [
-        f"{name} {metrics[name]:.1f}" for name in figures[:2] if metrics.get(name) is not None
-    ]
-    lacking = f"no {figures[0]}: nothing to find, or the loss left the numbers"
-    return "  ".join(shown_figures) or lacking

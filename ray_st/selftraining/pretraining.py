@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
 
+from ray_st.config import require
 from ray_st.data.augment import AugmentConfig
+from ray_st.data.feed import HeldRows
 from ray_st.data.labels import ClassLabel, Origin
 from ray_st.data.rows import pack
 from ray_st.models import ModelConfig
@@ -49,7 +50,21 @@ class Pairing:
     @classmethod
     def of(cls, config: Any) -> Pairing:
         """Pick them from a verb's config; raises `UserError` for a model that cannot be trained."""
-        rehearse(config.model, NAME, config.simclr.projection, config.train, has_pseudo=True)
+        train = config.train
+        # Projections of all workers are compared with each other, as many of each.
+        require(
+            train.batch_size % max(1, train.num_workers) == 0,
+            "train.batch_size",
+            f"a multiple of train.num_workers ({train.num_workers}) for pairs of views",
+            train.batch_size,
+        )
+        require(
+            train.min_workers is None,
+            "train.min_workers",
+            "left out for pairs of views",
+            train.min_workers,
+        )
+        rehearse(config.model, NAME, config.simclr.projection, train, has_pseudo=True)
         return cls(
             model=config.model, augment=config.augment, train=config.train, simclr=config.simclr
         )
@@ -71,8 +86,7 @@ def pairing_job(pairing: Pairing, images: pa.Table, recipe: Mapping[str, Any]) -
     """Put the rows into the object store and describe the training run."""
     train = pairing.train
     first = Stream(
-        rows=ray.put(instances(images).combine_chunks()),
-        num_images=images.num_rows,
+        rows=HeldRows.of(instances(images)),
         origin=Origin.HUMAN,
         batch_size=train.batch_size,
         size_px=pairing.model.image_size_px,
@@ -109,7 +123,7 @@ def pairing_stage(job: Job, out: Path, counter: Counter | None) -> dict[str, Any
     summary = {
         "verb": "pretrain",
         NAME: {"loss": log[-1]["loss"], **log[-1]["parts"]},
-        "images": job.human.num_images,
+        "images": job.human.rows.num_rows,
         "steps": job.train.steps,
         "unreadable": {"training_views": sum(row["unreadable_images"] for row in log)},
         "seconds": {"pretrain": time.monotonic() - begun},

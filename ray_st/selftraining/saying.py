@@ -67,3 +67,18 @@ def say_outcome(summary: Mapping[str, Any], console: Console) -> None:
         say("limit", words, console)
     for line in concerns(summary):
         say("warning", line, console)
+
+
+def unread(summary: Mapping[str, Any]) -> str:
+    """What could not be read, where anything could not."""
+    counts = {name: count for name, count in summary["unreadable"].items() if count}
+    return "".join(f"  unreadable {name.replace('_', ' ')}: {n}" for name, n in counts.items())
+
+
+def headline(metrics: Mapping[str, Any], figures: Sequence[str]) -> str:
+    """The two figures that a person looks at first."""
+    shown_figures = [
+        f"{name} {metrics[name]:.1f}" for name in figures[:2] if metrics.get(name) is not None
+    ]
+    lacking = f"no {figures[0]}: nothing to find, or the loss left the numbers"
+    return "  ".join(shown_figures) or lacking

@@ -24,11 +24,12 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.policy import Holdout, PolicyConfig, human_fact
 from ray_st.labeling.pool import FAILURES, label, raw_kind
+from ray_st.labeling.stored import StoredRows
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.models.saved import versions
 from ray_st.progress import Counter
 from ray_st.selftraining.acceptance import (
-    accepted_rows,
+    accepted,
     open_labelled,
     read_accepted,
     read_holdout,
@@ -60,8 +61,8 @@ def train_stage(
         "figures": list(job.figures),
         "start": dict(job.start),
         "steps": job.train.steps,
-        "human_images": job.human.num_images,
-        "pseudo_images": 0 if job.pseudo is None else job.pseudo.num_images,
+        "human_images": job.human.rows.num_rows,
+        "pseudo_images": 0 if job.pseudo is None else job.pseudo.rows.num_rows,
         "unreadable": _unreadable(job, out),
         "seconds": {"train": time.monotonic() - begun},
         "versions": versions(),
@@ -132,10 +133,13 @@ def label_stage(
     return summary
 
 
-def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> tuple[pa.Table, list[str]]:
+def read_pseudo(
+    uri: str, policy: PolicyConfig, human: LabeledSet, held_images: int
+) -> tuple[pa.Table | StoredRows, list[str]]:
     """Pseudo labels of a folder that `label` or `policy` left; of the kind of `human`.
 
-    Of the former they are those under `policy`; the second value is what it could not do.
+    Of the former they are those under `policy`; the second value is what it could not do. More than
+    `held_images` stay where they are.
     """
     summary = open_labelled(uri)
     if tuple(summary["classes"]) != human.classes:
@@ -144,13 +148,15 @@ def read_pseudo(uri: str, policy: PolicyConfig, human: LabeledSet) -> tuple[pa.T
             f"data.train has {list(human.classes)}; label again with a teacher of these classes"
         )
     if summary["verb"] == "policy":
-        rows = read_accepted(uri, summary, policy)
-        _require_kind(kind_of(rows.schema), human, uri)
+        rows = read_accepted(uri, summary, policy, held_images)
+        _require_kind(
+            rows.choice.kind if isinstance(rows, StoredRows) else kind_of(rows.schema), human, uri
+        )
         return rows, []
     kind = _require_kind(raw_kind(uri), human, uri)
     require_holdout_used(policy)
     holdout = read_holdout(policy, kind, human.classes, summary["teacher_sha256"])
-    rows, choice = accepted_rows(uri, policy, kind, human.classes, holdout)
+    rows, choice = accepted(uri, policy, kind, holdout, held_images)
     require_labels(rows, uri)
     return rows, choice.warnings
 
@@ -164,7 +170,7 @@ def _require_kind(found: type[Labels] | None, human: LabeledSet, uri: str) -> ty
     return found
 
 
-def require_labels(rows: pa.Table, out: str | Path) -> None:
+def require_labels(rows: pa.Table | StoredRows, out: str | Path) -> None:
     """Refuse the pseudo labels of a labelling in which every image failed."""
     if rows.num_rows == 0:
         raise UserError(
@@ -186,14 +192,14 @@ def labelled(facts: Mapping[str, Any]) -> str:
 
 
 def pseudo_facts(
-    task: Task, accepted: pa.Table, human: LabeledSet, truth: pa.Table | None
+    task: Task, chosen: pa.Table, human: LabeledSet, truth: pa.Table | None
 ) -> dict[str, Any]:
     """What is still to add to the facts of a labelling: how much people label, and precision and
     recall where the truth is known.
     """
     precision = recall = None
     if truth is not None:
-        precision, recall = task.agreement(truth, accepted)
+        precision, recall = task.agreement(truth, chosen)
     people = human_fact(human.rows, task.kind, human.classes)
     return {**people, "precision": precision, "recall": recall}
 

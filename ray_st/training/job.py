@@ -36,6 +36,11 @@ class Job:
     start: Mapping[str, Any] = field(default_factory=dict)  # what a summary says of `init`
 
     @property
+    def images_a_step(self) -> int:
+        """Over all workers, of both origins."""
+        return self.human.batch_size + (0 if self.pseudo is None else self.pseudo.batch_size)
+
+    @property
     def figures(self) -> tuple[str, ...]:
         """Keys of the metrics to look at; the first ranks models."""
         return self.objective.figures if isinstance(self.objective, Task) else ()

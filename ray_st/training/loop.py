@@ -56,7 +56,7 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
         unreadable += report.unreadable
         if state.step % job.train.log_every == 0 or state.step == job.train.steps:
             now = time.monotonic()
-            images = (state.step - logged_step) * len(batch) * share.num_workers
+            images = (state.step - logged_step) * job.images_a_step
             log.append(
                 {
                     **report.as_row(),
@@ -189,6 +189,11 @@ def _save(
     save_log(folder, log)
 
 
+def _workers(config: TrainConfig) -> int | tuple[int, int]:
+    fewest = config.min_workers
+    return config.num_workers if fewest is None else (fewest, config.num_workers)
+
+
 def fit(job: Job, out: Path, name: str = "train") -> dict[str, float | None]:
     """Train, and leave the model in `out`; goes on from the last checkpoint found there.
 
@@ -199,7 +204,7 @@ def fit(job: Job, out: Path, name: str = "train") -> dict[str, float | None]:
         train_worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=_workers(config),
             use_gpu=config.use_gpu,
             resources_per_worker={"CPU": config.cpus_per_worker, "GPU": int(config.use_gpu)},
         ),

@@ -1,6 +1,6 @@
 """One step of shapes without numbers: what a model refuses is found before anything starts.
 
-In: a `ModelConfig`, a task and a `TrainConfig`. Out: nothing, or `UserError`. Next: `step.py`.
+In: a `ModelConfig`, a task and a `TrainConfig`. Out: nothing, or `UserError`. Next: `trail.py`.
 """
 
 from __future__ import annotations

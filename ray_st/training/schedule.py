@@ -57,6 +57,8 @@ class TrainConfig:
     """Seed of initial weights, image order and views."""
     num_workers: int = 1
     """Training workers; 0 trains inside the calling process, for a debugger."""
+    min_workers: int | None = None
+    """Elastic: go on with as few as so many workers while nodes are missing; None: never fewer."""
     use_gpu: bool = False
     """One accelerator a worker."""
     cpus_per_worker: int = 2
@@ -64,6 +66,9 @@ class TrainConfig:
     loaders: int = 1
     """Most loading tasks at once, a worker and stream; 0 decodes and augments in the train worker
     itself, in a thread a stream beside the step: for few, fast images."""
+    held_images: int = 1_000_000
+    """Most pseudo-labelled images whose labels (not pixels) are held in memory; of a larger pool
+    the workers read and shuffle some ten thousand at a time."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint_every: int = 200
@@ -97,11 +102,19 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
         for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):
             require(
-                size >= 1 and size % max(1, self.num_workers) == 0,
+                size >= max(1, self.num_workers),
                 f"train.{name}",
-                f"a positive multiple of train.num_workers ({self.num_workers})",
+                f"an image for each of train.num_workers ({self.num_workers}) or more",
                 size,
             )
+        fewest = self.min_workers
+        require(
+            fewest is None or 1 <= fewest <= self.num_workers,
+            "train.min_workers",
+            f"from 1 to train.num_workers ({self.num_workers})",
+            fewest,
+        )
+        require(self.held_images >= 0, "train.held_images", "0 or more", self.held_images)
         self._check_rate()
         require(
             not self.sync_batchnorm or self.use_gpu or self.num_workers <= 1,

@@ -1,6 +1,6 @@
 """The human and the pseudo stream: two Ray datasets a worker, paired in every step.
 
-In: LABEL_ROWs in the object store, and which steps are wanted. Out: `Batch`es in the one true order
+In: the rows of both origins, and which steps are wanted. Out: `Batch`es in the one true order
 of `data.order`. Next: `evaluate.py`.
 
 Each worker executes datasets of just its own share of every step. So there is no barrier between
@@ -9,13 +9,12 @@ workers, no remainder, no restart at an epoch's end, and a resumed run starts at
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.batches import Batch, collate, paired
-from ray_st.data.feed import Share, TrainingBlocks, in_order
+from ray_st.data.feed import Rows, Share, TrainingBlocks, in_order
 from ray_st.data.labels import Origin
 
 
@@ -23,8 +22,7 @@ from ray_st.data.labels import Origin
 class Stream:
     """One origin's endless stream of training images."""
 
-    rows: Any  # reference to a table of LABEL_ROWs
-    num_images: int
+    rows: Rows
     origin: Origin
     batch_size: int  # images a step, over all workers
     size_px: int
@@ -32,12 +30,12 @@ class Stream:
     order_seed: int  # decides which images a step holds
     view_seed: int  # decides how each is shown
     loaders: int  # most loading tasks at once, a worker; 0: a thread of the worker
+    reached: Callable[[int], None] | None = None  # told how many steps are done; never waits
 
     def batches(self, first_step: int, last_step: int, share: Share) -> Iterator[Batch]:
         """One worker's part of the batches of the steps `first_step` to `last_step` - 1."""
         blocks = TrainingBlocks(
             rows=self.rows,
-            num_images=self.num_images,
             batch_size=self.batch_size,
             size_px=self.size_px,
             augment=self.augment,
@@ -47,7 +45,8 @@ class Stream:
             first_step=first_step,
             last_step=last_step,
         )
-        own = self.batch_size // share.num_workers
+        own = share.of(self.batch_size)
+        step = first_step
         for views in in_order(blocks, batch_size=own, loaders=self.loaders):
             yield collate(
                 views.pixels,
@@ -56,6 +55,9 @@ class Stream:
                 is_valid=views.is_valid,
                 image_ids=views.image_ids,
             )
+            step += 1
+            if self.reached is not None:
+                self.reached(step)
 
 
 def paired_batches(

@@ -18,11 +18,10 @@ from ray_st.data.sources.digits import (
     world_data,
     write_world,
 )
-from ray_st.labeling.looks import looks_of
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.learning import Learning, read_init
-from ray_st.verbs.run import LoopVerb, check_policy, run_loop
+from ray_st.verbs.run import LoopVerb, check_labelling, run_loop
 from ray_st.verbs.verb import recipe_of, say_plan
 
 
@@ -43,10 +42,9 @@ def run(config: DemoVerb, console: Console) -> None:
     """Write the scenes, then run the loop on them."""
     # What they refuse is refused here, before scenes are written.
     learning = Learning.of(config)
-    looks_of(config.label, config.model, config.task)
     check_world(config.digits, learning.kind)
     classes = classes_of(config.digits, learning.kind)
-    check_policy(config.policy, learning, classes)
+    check_labelling(config, learning, classes)
     init = read_init(config.init, learning, classes, "the scenes")
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)

@@ -26,8 +26,8 @@ from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import read_model, require_classes, versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import require_one_model, write_summary
-from ray_st.selftraining.loop import headline
 from ray_st.selftraining.materials import require_kind
+from ray_st.selftraining.saying import headline
 from ray_st.tasks import make_task
 from ray_st.tasks.detection import DetectConfig
 from ray_st.training.checkpoints import finite

@@ -19,8 +19,8 @@ from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig, open_images
 from ray_st.models import ModelConfig
 from ray_st.progress import shown
-from ray_st.selftraining.loop import unread
 from ray_st.selftraining.pretraining import Pairing, pairing_job, pairing_stage
+from ray_st.selftraining.saying import unread
 from ray_st.tasks.simclr import SimCLRConfig
 from ray_st.training.schedule import TrainConfig
 from ray_st.verbs import train

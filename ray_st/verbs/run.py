@@ -18,9 +18,9 @@ from ray_st.cluster.session import resources
 from ray_st.config import require
 from ray_st.data.sources import DataConfig
 from ray_st.labeling.looks import looks_of
-from ray_st.labeling.policy import PolicyConfig
 from ray_st.report import write_report
 from ray_st.selftraining.learning import Learning, read_init
+from ray_st.selftraining.live import require_possible
 from ray_st.selftraining.loop import Loop
 from ray_st.selftraining.materials import Materials, open_materials, require_pool
 from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of
@@ -48,19 +48,24 @@ def run(config: RunVerb, console: Console) -> None:
     run_loop(config, config.data, console)
 
 
-def check_policy(policy: PolicyConfig, learning: Learning, classes: Sequence[str]) -> None:
-    """Refuse a policy that is not for these labels, or that brings a hold-out of its own."""
+def check_labelling(config: LoopVerb, learning: Learning, classes: Sequence[str]) -> None:
+    """Refuse what the teacher will not take, and a policy that is not for these labels, that brings
+    a hold-out of its own, or that cannot be live.
+    """
+    looks_of(config.label, config.model, config.task)
+    policy = config.policy
     policy.require_known(learning.kind, classes)
     rule = "left out: the teacher of a run is measured on data.val"
     require(policy.holdout is None, "policy.holdout", rule, policy.holdout)
+    if config.loop.live:
+        require_possible(config.label, policy)
 
 
 def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     """Run all stages on these data, then write the report."""
     learning = Learning.of(config)
-    looks_of(config.label, config.model, config.task)  # refuses what the teacher will not take
     materials = open_materials(data, learning.kind)
-    check_policy(config.policy, learning, materials.human.classes)
+    check_labelling(config, learning, materials.human.classes)
     pool = require_pool(materials)
     init = read_init(config.init, learning, materials.human.classes, data.train)
     plan = (

@@ -15,8 +15,8 @@ from ray_st.cluster.placement import most_at_once, require_fits, trial_needs
 from ray_st.cluster.session import resources
 from ray_st.config import UserError
 from ray_st.selftraining.learning import Learning, read_init, training_job
-from ray_st.selftraining.loop import headline
 from ray_st.selftraining.materials import open_materials
+from ray_st.selftraining.saying import headline
 from ray_st.selftraining.stages import read_pseudo
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage, trials_of
 from ray_st.verbs.train import TrainVerb
@@ -48,7 +48,7 @@ def run(config: SweepVerb, console: Console) -> None:
     human = materials.human
     init = read_init(config.init, learning, human.classes, config.data.train)
     config.policy.require_known(learning.kind, human.classes)
-    pseudo, found = read_pseudo(config.pseudo, config.policy, human)
+    pseudo, found = read_pseudo(config.pseudo, config.policy, human, config.train.held_images)
     plan = f"{len(trials_of(config.sweep))} trials of {config.sweep.steps} steps"
 
     def work(where: str) -> dict[str, Any]:

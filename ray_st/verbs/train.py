@@ -21,8 +21,8 @@ from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.progress import shown
 from ray_st.selftraining.learning import Learning, read_init, training_job
-from ray_st.selftraining.loop import headline, unread
 from ray_st.selftraining.materials import open_materials
+from ray_st.selftraining.saying import headline, unread
 from ray_st.selftraining.stages import read_pseudo, role_of, train_stage
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
@@ -61,7 +61,7 @@ def run(config: TrainVerb, console: Console) -> None:
     config.policy.require_known(learning.kind, human.classes)
     pseudo, warnings = None, materials.warnings
     if config.pseudo is not None:
-        pseudo, found = read_pseudo(config.pseudo, config.policy, human)
+        pseudo, found = read_pseudo(config.pseudo, config.policy, human, config.train.held_images)
         warnings = [*warnings, *found]
     plan = (
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"

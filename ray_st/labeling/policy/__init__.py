@@ -1,7 +1,7 @@
 """From raw predictions to pseudo labels: a view over the store that costs no accelerator.
 
 In: LABEL_ROWs with every prediction above the floor. Out: LABEL_ROWs with those worth learning
-from. Start at `config.py`; `choice.py` puts the rules together. Next: `training`.
+from. Start at `config.py`; `choice.py` puts the rules together. Next: `../stored.py`.
 """
 
 from ray_st.labeling.policy.choice import Choice, choose, pseudo_labels

@@ -6,7 +6,7 @@ labels of any part. docs/policy.md says in which order the rules work. Next: `fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,14 @@ class Choice:
         found = zip(self.classes, self.thresholds.tolist(), strict=True)
         thresholds = {name: score if score <= 1 else None for name, score in found}
         return {"thresholds": thresholds, "warnings": self.warnings}
+
+    @classmethod
+    def recorded(
+        cls, account: Mapping[str, float | None], policy: PolicyConfig, kind: type[Labels]
+    ) -> Choice:
+        """Read back the thresholds that `account` gave."""
+        found = [np.inf if score is None else score for score in account.values()]
+        return cls(policy=policy, kind=kind, classes=tuple(account), thresholds=np.array(found))
 
     @property
     def warnings(self) -> list[str]:

@@ -1,7 +1,7 @@
 """What to look at before training on pseudo labels: how much they label, and of what.
 
 In: accepted rows, whole or a part at a time, perhaps beside the raw ones. Out: figures.
-Next: `../export`.
+Next: `../stored.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scored predictions in brief: what thresholds are chosen from.
 
 In: classes and keys. Out: `Tally`. A key is a whole number that grows with the score: exact, and
-its digits can be counted. Next: `boxes.py`.
+its digits can be counted. Next: `suppression.py`.
 """
 
 from __future__ import annotations
