@@ -148,6 +148,14 @@ def test_no_step_of_a_run_is_without_a_rate():
         ({"batch_size": 6, "num_workers": 4}, "train.batch_size"),
         ({"pseudo_batch_size": 5, "num_workers": 2}, "train.pseudo_batch_size"),
         ({"pseudo_batch_size": 0}, "train.pseudo_batch_size"),
+        ({"accumulate": 0}, "train.accumulate"),
+        ({"batch_size": 6, "accumulate": 4}, "train.batch_size"),
+        ({"batch_size": 6, "accumulate": 2, "num_workers": 2}, "train.batch_size"),
+        ({"pseudo_batch_size": 6, "accumulate": 4, "num_workers": 0}, "train.pseudo_batch_size"),
+        ({"ema_decay": 1.0}, "train.ema_decay"),
+        ({"ema_decay": -0.5}, "train.ema_decay"),
+        ({"ema_decay": math.nan}, "train.ema_decay"),
+        ({"max_skipped_steps": -1}, "train.max_skipped_steps"),
         ({"mean_decay": 1.0}, "train.mean_decay"),
         ({"mean_decay": -0.1}, "train.mean_decay"),
         ({"momentum": 1.0}, "train.momentum"),
@@ -183,6 +191,27 @@ def test_what_cannot_be_is_one_line_that_names_the_field(changes, field):
     assert line.startswith(f"{field}: must be ")
     assert f"got {changes[field.removeprefix('train.')]!r}" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "accumulate", "said"),
+    [
+        (0, 1, "train.num_workers (0)"),
+        (4, 1, "train.num_workers (4)"),
+        (0, 3, "train.accumulate (3)"),
+        (1, 3, "train.accumulate (3)"),
+        (2, 3, "train.num_workers (2) times train.accumulate (3)"),
+    ],
+)
+def test_what_a_batch_must_be_a_multiple_of(num_workers, accumulate, said):
+    whole = max(1, num_workers) * accumulate
+    sizes = {"num_workers": num_workers, "accumulate": accumulate}
+    for size in (whole, 5 * whole):
+        assert TrainConfig(batch_size=size, **sizes).batch_size == size
+    with pytest.raises(UserError) as caught:
+        TrainConfig(batch_size=whole, pseudo_batch_size=0, **sizes)
+    rule = f"must be a positive multiple of {said}, got 0"
+    assert str(caught.value) == f"train.pseudo_batch_size: {rule}"
 
 
 def test_as_many_pseudo_images_as_human_ones_unless_said():

@@ -76,3 +76,25 @@ def paired(human: Batch, pseudo: Batch) -> Batch:
         is_valid=torch.cat([human.is_valid, pseudo.is_valid]),
         image_ids=torch.cat([human.image_ids, pseudo.image_ids]),
     )
+
+
+def in_parts(batch: Batch, count: int) -> list[Batch]:
+    """Cut a step's images into parts of equal size, each with its share of either origin.
+
+    The number of images of each origin must be a multiple of `count`.
+    """
+    places = [torch.nonzero(batch.origins == int(origin)).flatten() for origin in Origin]
+    assert not any(len(each) % count for each in places), "TrainConfig sees to it"
+    shares = zip(*(each.chunk(count) for each in places if len(each)), strict=True)
+    return [_taken(batch, torch.cat(share)) for share in shares]
+
+
+def _taken(batch: Batch, places: Int64[Tensor, " n"]) -> Batch:
+    return Batch(
+        # Taken as rows of HWC memory, so that a part is channels-last as the whole is.
+        pixels=batch.pixels.permute(0, 2, 3, 1)[places].permute(0, 3, 1, 2),
+        labels=tuple(batch.labels[place] for place in places.tolist()),
+        origins=batch.origins[places],
+        is_valid=batch.is_valid[places],
+        image_ids=batch.image_ids[places],
+    )

@@ -22,6 +22,9 @@ class TrainConfig:
     """Human images a step, over all workers."""
     pseudo_batch_size: int | None = None
     """Pseudo images a step, over all workers; by default as many as human ones."""
+    accumulate: int = 1
+    """Parts in which a worker does its share of a step, for batches that do not fit into memory;
+    the gradient is that of the whole step, BatchNorms see a part at a time."""
     alpha: float = 1.0
     """Weight of the pseudo loss (others call it unsup_weight), >= 0."""
     loss: Literal["normalised", "plain"] = "normalised"
@@ -46,6 +49,14 @@ class TrainConfig:
     """Weight decay, on convolution weights only."""
     clip_norm: float = 10.0
     """Largest global norm of the gradient."""
+    max_skipped_steps: int = 10
+    """Steps in a row whose loss or gradient is no finite number, and which therefore change
+    nothing, before the run ends with the one after them; 0: the first one ends it."""
+    ema_decay: float | None = None
+    """Validate and save a moving average of the weights, of this decay a step (0.9998, say) once
+    it is warm, in place of the last ones; by default there is none."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that do not learn, by patterns of their names: "backbone.*", say."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the model computes in; bf16 by autocast. Weights and losses stay fp32."""
     sync_batchnorm: bool = False
@@ -72,7 +83,7 @@ class TrainConfig:
     """How often a dead worker group is started again, from its last checkpoint."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "cpus_per_worker", "log_every"):
+        for name in ("steps", "batch_size", "cpus_per_worker", "log_every", "accumulate"):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         require(self.alpha >= 0, "train.alpha", "0 or more", self.alpha)
         for name in ("mean_decay", "momentum"):
@@ -92,16 +103,13 @@ class TrainConfig:
             "num_workers",
             "loaders",
             "max_failures",
+            "max_skipped_steps",
             "seed",
         ):
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
-        for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):
-            require(
-                size >= 1 and size % max(1, self.num_workers) == 0,
-                f"train.{name}",
-                f"a positive multiple of train.num_workers ({self.num_workers})",
-                size,
-            )
+        decay = self.ema_decay
+        require(decay is None or 0 <= decay < 1, "train.ema_decay", "null or in [0, 1)", decay)
+        self._check_sizes()
         self._check_rate()
         require(
             not self.sync_batchnorm or self.use_gpu or self.num_workers <= 1,
@@ -110,6 +118,18 @@ class TrainConfig:
             self.sync_batchnorm,
             "PyTorch synchronises BatchNorm between GPUs only",
         )
+
+    def _check_sizes(self) -> None:
+        names = ["num_workers"] if self.num_workers > 1 or self.accumulate == 1 else []
+        names += ["accumulate"] if self.accumulate > 1 else []
+        multiple = " times ".join(f"train.{name} ({getattr(self, name)})" for name in names)
+        for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):
+            require(
+                size >= 1 and size % (max(1, self.num_workers) * self.accumulate) == 0,
+                f"train.{name}",
+                f"a positive multiple of {multiple}",
+                size,
+            )
 
     def _check_rate(self) -> None:
         require(self.lr > 0, "train.lr", "above 0", self.lr)
