@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -32,6 +32,7 @@ class Row:
     done: int = 0
     failed: int = 0  # of these
     note: str = ""
+    warnings: Mapping[str, str] = field(default_factory=dict)  # a line of each kind
 
     @property
     def words(self) -> str:
@@ -56,11 +57,16 @@ class _Board:
         self._rows: dict[str, Row] = {}
 
     def put(self, name: str, done: int, note: str) -> None:
-        self._rows[name] = Row(done=done, note=note)
+        row = self._rows.get(name, Row())
+        self._rows[name] = replace(row, done=done, note=note)
 
     def add(self, name: str, count: int, failed: int) -> None:
         row = self._rows.get(name, Row())
         self._rows[name] = replace(row, done=row.done + count, failed=row.failed + failed)
+
+    def warn(self, name: str, lines: Mapping[str, str]) -> None:
+        row = self._rows.get(name, Row())
+        self._rows[name] = replace(row, warnings={**lines, **row.warnings})
 
     def read(self) -> dict[str, Row]:
         return self._rows
@@ -80,6 +86,10 @@ class Counter:
     def add(self, count: int, failed: int = 0) -> None:
         """Say that `count` more are done, `failed` of which came to nothing."""
         self.board.add.remote(self.name, count, failed)
+
+    def warn(self, lines: Mapping[str, str]) -> None:
+        """Say what would worry us: a line of each kind, of which the first is shown, once."""
+        self.board.warn.remote(self.name, lines)
 
 
 class Log:
@@ -142,10 +152,13 @@ def shown(
     board = keeper(_Board)
     look = _bars if console.is_terminal else _lines
     done = threading.Event()
+    said: set[tuple[str, str]] = set()
     with look(totals, console, every_s) as update:
 
         def watch() -> None:
-            while not done.wait(min(_POLL_S, every_s)):
+            is_last = False
+            while not is_last:
+                is_last = done.wait(min(_POLL_S, every_s))
                 try:
                     rows = ray.get(board.read.remote(), timeout=_PATIENCE_S)
                 except GetTimeoutError:
@@ -153,6 +166,7 @@ def shown(
                 except RayError:
                     return  # the cluster is gone, and the work itself says so
                 update(rows)
+                _say_warnings(rows, said, console)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -162,6 +176,16 @@ def shown(
             done.set()
             watcher.join()
             ray.kill(board)
+
+
+def _say_warnings(rows: Mapping[str, Row], said: set[tuple[str, str]], console: Console) -> None:
+    """Print of each name and kind of warning the first, above the bars where there are any."""
+    for name, row in rows.items():
+        for kind, line in row.warnings.items():
+            if (name, kind) not in said:
+                said.add((name, kind))
+                text = f"{'warning':<11}{name}: {line}"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 _Update = Callable[[Mapping[str, Row]], None]

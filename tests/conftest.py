@@ -29,6 +29,8 @@ _CHECKED = (
     "ray_st.tasks.mean_iou",
     "ray_st.tasks.segmentation",
     "ray_st.tasks.simclr",
+    "ray_st.training.accumulation",
+    "ray_st.training.gradient",
     "ray_st.training.loss_balance",
     "ray_st.training.step",
 )

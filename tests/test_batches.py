@@ -1,10 +1,12 @@
 """Views to batches: order, origin, and where the pixels lie in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from ray_st.data.batches import collate, paired
+from ray_st.data.batches import collate, in_parts, paired
 from ray_st.data.labels import ClassLabel, Detections, Origin, SegmentationMap
 
 pytestmark = pytest.mark.pure
@@ -58,6 +60,48 @@ def test_paired_puts_the_human_half_first(num_human, num_pseudo):
     ]
     assert [len(one) for one in batch.labels] == [*range(num_human), *range(num_pseudo)]
     assert batch.is_valid.tolist() == [i % 2 == 0 for i in [*range(num_human), *range(num_pseudo)]]
+
+
+@pytest.mark.parametrize(
+    ("num_human", "num_pseudo", "count"), [(4, 2, 2), (3, 6, 3), (2, 0, 2), (0, 4, 2), (1, 2, 1)]
+)
+def test_a_part_has_its_share_of_either_origin(num_human, num_pseudo, count):
+    batch = paired(
+        views(num_human, first_id=10, origin=Origin.HUMAN)[1],
+        views(num_pseudo, first_id=90, origin=Origin.PSEUDO)[1],
+    )
+    parts = in_parts(batch, count)
+    human, pseudo = num_human // count, num_pseudo // count
+    assert [part.origins.tolist() for part in parts] == [[0] * human + [1] * pseudo] * count
+    assert [part.image_ids.tolist() for part in parts] == [
+        [
+            *range(10 + k * human, 10 + (k + 1) * human),
+            *range(90 + k * pseudo, 90 + (k + 1) * pseudo),
+        ]
+        for k in range(count)
+    ]
+    place = {image: i for i, image in enumerate(batch.image_ids.tolist())}
+    for part in parts:
+        assert part.pixels.is_contiguous(memory_format=torch.channels_last)
+        for i, image in enumerate(part.image_ids.tolist()):
+            assert part.pixels[i].equal(batch.pixels[place[image]])
+            assert part.labels[i] is batch.labels[place[image]]
+            assert part.is_valid[i] == batch.is_valid[place[image]]
+
+
+def test_parts_are_as_equal_as_can_be():
+    batch = paired(
+        views(5, first_id=10, origin=Origin.HUMAN)[1],
+        views(3, first_id=90, origin=Origin.PSEUDO)[1],
+    )
+    parts = [part.image_ids.tolist() for part in in_parts(batch, 3)]
+    assert parts == [[10, 11, 90], [12, 13, 91], [14, 92]]
+
+
+def test_a_part_of_mixed_images_keeps_their_order():
+    _, human = views(4, first_id=10, origin=Origin.HUMAN)
+    mixed = replace(human, origins=torch.tensor([1, 0, 0, 1]))
+    assert [part.image_ids.tolist() for part in in_parts(mixed, 2)] == [[11, 10], [12, 13]]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from ray_st.training.checkpoints import (
     save_log,
     save_state,
 )
+from ray_st.training.guard import Skipped
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import train_step
 
@@ -59,29 +60,41 @@ def assert_equal(got, expected):
         assert got == expected
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.7])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("saved_at", [0, 1, 4])
-def test_resumed_equals_never_interrupted(tmp_path, optimizer, saved_at):
-    config = TrainConfig(steps=5, warmup_steps=2, optimizer=optimizer, lr=0.01, mean_decay=0.8)
+def test_resumed_equals_never_interrupted(tmp_path, optimizer, saved_at, ema_decay):
+    config = TrainConfig(
+        steps=5,
+        warmup_steps=2,
+        optimizer=optimizer,
+        lr=0.01,
+        mean_decay=0.8,
+        ema_decay=ema_decay,
+    )
     straight = run(tiny_state(config), config, 0, 5)
     early = run(tiny_state(config), config, 0, saved_at)
-    save_model(tmp_path, early.model, tiny_card())
+    early.skipped = Skipped(total=3, in_a_row=1)  # before it
+    save_model(tmp_path, early.trained, tiny_card())
     save_state(tmp_path, early)
     late = tiny_state(config, seed=99)  # other weights, to be replaced
     load_state(tmp_path, late, late.model)
     assert late.step == saved_at
+    assert late.skipped == early.skipped
     run(late, config, saved_at, 5)
     assert late.step == straight.step == 5
     assert_equal(late.model.state_dict(), straight.model.state_dict())
     assert_equal(late.balance.state_dict(), straight.balance.state_dict())
     assert_equal(late.optimizer.state_dict(), straight.optimizer.state_dict())
+    assert_equal(late.trained.state_dict(), straight.trained.state_dict())
+    assert (late.trained is late.model) == (ema_decay is None)
 
 
 def test_the_state_is_read_without_unpickling_objects(tmp_path):
     config = TrainConfig()
     save_state(tmp_path, run(tiny_state(config), config, 0, 1))
     saved = torch.load(tmp_path / STATE, weights_only=True)
-    assert saved.keys() == {"step", "optimizer", "balance"}
+    assert saved.keys() == {"step", "optimizer", "balance", "skipped"}
     assert saved["step"] == 1
     assert saved["balance"].keys() == {"totals", "weights"}
 

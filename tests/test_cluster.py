@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import ray
 import safetensors.torch
 import timm
 import torch
+from rich.console import Console
 
 from ray_st.config import as_dict
 from ray_st.data.augment import AugmentConfig
@@ -32,7 +34,7 @@ from ray_st.models.initialise import InitConfig
 from ray_st.models.saved import read_model
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.stages import train_stage
-from ray_st.selftraining.sweep import SweepConfig, run_sweep
+from ray_st.selftraining.sweep import SweepConfig, run_sweep, sweep_stage
 from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
 from ray_st.training.loop import fit
@@ -381,6 +383,23 @@ def test_a_sweep_ends_with_a_row_a_trial(
     plain = load_log(tmp_path / "plain_2")[0]
     expected = plain["loss_human"] + 2.0 * plain["loss_pseudo"]
     assert plain["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_trial_that_diverges_is_a_finding_and_no_failure(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, tmp_path: Path
+) -> None:
+    config = SweepConfig(alphas=(1e39,), steps=2, plain_at_largest=False)  # beyond float32
+    job = student_job(
+        human, val, pool, replace(LEARNING.train, loaders=0, max_skipped_steps=0, num_workers=0)
+    )
+    console = Console(file=io.StringIO(), width=500)
+    summary = sweep_stage(job, config, tmp_path, at_once=1, console=console)
+    (row,) = summary["sweep"]
+    assert row == {"alpha": 1e39, "normalised": True, "AP": None, "AP50": None, "steps": 2}
+    (warning,) = summary["warnings"]
+    assert warning.startswith("alpha_1e+39: train.max_skipped_steps: the loss or gradient of 1 ")
+    assert f"warning    {warning}\n" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert (tmp_path / "alpha_1e+39" / "bad_step.json").exists()
 
 
 def test_an_empty_image_is_a_training_image(val: LabeledSet, tmp_path: Path) -> None:

@@ -135,12 +135,14 @@ def test_label_train_eval_sweep_by_hand(world: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert pq.read_metadata(f"{chosen}/labels.parquet").num_rows == 12
     start = ["--init.start=teacher", f"--init.weights={teacher}"]
-    done = ray_st("train", *data, *here, "--pseudo", pseudo, *start, f"--out={student}")
+    how = ["--train.ema-decay=0.5", "--train.accumulate=2", "--train.freeze", "backbone.*conv1*"]
+    done = ray_st("train", *data, *here, "--pseudo", pseudo, *start, *how, f"--out={student}")
     assert done.returncode == 0, done.stderr
     assert f"start      teacher from {teacher}, " in done.stdout
     summary = json.loads(Path(student, "summary.json").read_text())
     assert (summary["human_images"], summary["pseudo_images"]) == (8, 12)
     assert summary["start"]["start"] == "teacher"
+    assert summary["warnings"] == []
     card = json.loads(Path(student, "model.json").read_text())
     assert card["recipe"]["init"] == {
         **as_dict(InitConfig()),
@@ -157,6 +159,26 @@ def test_label_train_eval_sweep_by_hand(world: Path, tmp_path: Path) -> None:
     done = ray_st("report", student)
     assert done.returncode == 0, done.stderr
     assert Path(student, "report.html").exists()
+
+
+def test_numbers_that_go_bad_end_a_run_in_one_line(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "diverged"
+    data = [*flags_of(world, out)[:3], f"--out={out}", "--train.log-every=1"]
+    wild = ["--train.lr=1e30", "--train.warmup-steps=0", "--train.max-skipped-steps=1"]
+    done = ray_st("train", *data, *wild, "--train.num-workers=2")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "ray-st: train.max_skipped_steps: the loss or gradient of 2 steps in a row, up to step 3, "
+        f"was no finite number; {out}/bad_step.json holds "
+    )
+    assert done.stdout.count("warning    train: ") == 1  # a skipped step, as it happened
+    account = json.loads((out / "bad_step.json").read_text())
+    assert (account["step"], account["skipped_steps"]) == (3, 2)
+    assert len(account["image_ids"]["human"]) == 4  # of both workers
+    log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [1, 2, 3]  # tried once
+    assert not (out / "summary.json").exists()
 
 
 def test_a_submitted_job_runs_the_whole_loop(world: Path, tmp_path: Path) -> None:

@@ -79,7 +79,13 @@ def test_counts_come_from_anywhere(is_terminal: bool) -> None:
         while "3 failed" not in console.file.getvalue():  # type: ignore[attr-defined]
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        for words in ("few [bold] labels", "fewer still"):
+            counters["label"].warn({"few": words})
+        counters["label"].warn({"late": "said at the end"})
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("\x1b[" in text) == is_terminal
     assert ("42/500" in text) == is_terminal
     assert ("label      42 / 500  0.0/s  time left unknown  3 failed\n" in text) != is_terminal
+    assert text.count("warning    label: few [bold] labels\n") == 1  # the first of its kind
+    assert "fewer" not in text
+    assert text.count("warning    label: said at the end\n") == 1

@@ -103,3 +103,31 @@ def test_weights_without_gradient_are_for_one_worker():
 )
 def test_what_can_be_trained_by_several_workers_is_let_through(model, task):
     rehearse(model, task, 2, TrainConfig(num_workers=4), has_pseudo=False)
+
+
+def test_parts_of_one_image():
+    model = replace(SMALL, levels=(3, 6))
+    gang = TrainConfig(batch_size=4, num_workers=2, accumulate=2)
+    assert refusal(model, gang) == (
+        "train.batch_size: must give each of 2 training workers 2 images or more in each of 2 "
+        "parts, for BatchNorm sees one value a channel here, got 4; raise it or model.image_size_px"
+    )
+    rehearse(model, "detection", 2, gang, has_pseudo=True)
+    rehearse(model, "detection", 2, replace(gang, accumulate=1), has_pseudo=False)
+    rehearse(model, "detection", 2, replace(gang, batch_size=8), has_pseudo=False)
+
+
+def test_a_loss_that_compares_all_images_has_no_parts():
+    train = TrainConfig(accumulate=4)
+    assert refusal(MODEL, train, task="simclr", has_pseudo=True) == (
+        "train.accumulate: must be 1 for SimCLR, whose loss compares each image with all others of "
+        "its step, got 4; raise train.num_workers for larger batches"
+    )
+    for task in ("detection", "segmentation", "classification"):
+        rehearse(MODEL, task, 2, train, has_pseudo=True)
+
+
+def test_what_is_frozen_needs_no_gradient():
+    model = replace(SMALL, backbone="hrnet_w18_small", levels=(3, 5))
+    gang = TrainConfig(batch_size=4, num_workers=2, freeze=("backbone.*",))
+    rehearse(model, "detection", 2, gang, has_pseudo=False)  # its idle weights are frozen

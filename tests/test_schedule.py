@@ -145,9 +145,21 @@ def test_no_step_of_a_run_is_without_a_rate():
         ({"alpha": math.nan}, "train.alpha"),
         ({"steps": 0}, "train.steps"),
         ({"batch_size": 0}, "train.batch_size"),
-        ({"batch_size": 6, "num_workers": 4}, "train.batch_size"),
-        ({"pseudo_batch_size": 5, "num_workers": 2}, "train.pseudo_batch_size"),
+        ({"batch_size": 3, "num_workers": 4}, "train.batch_size"),
+        ({"pseudo_batch_size": 1, "num_workers": 2}, "train.pseudo_batch_size"),
+        ({"num_workers": 2, "min_workers": 3}, "train.min_workers"),
+        ({"num_workers": 2, "min_workers": 0}, "train.min_workers"),
+        ({"num_workers": 0, "min_workers": 1}, "train.min_workers"),
+        ({"held_images": -1}, "train.held_images"),
         ({"pseudo_batch_size": 0}, "train.pseudo_batch_size"),
+        ({"accumulate": 0}, "train.accumulate"),
+        ({"batch_size": 3, "accumulate": 4}, "train.batch_size"),
+        ({"batch_size": 3, "accumulate": 2, "num_workers": 2}, "train.batch_size"),
+        ({"pseudo_batch_size": 3, "accumulate": 4, "num_workers": 0}, "train.pseudo_batch_size"),
+        ({"ema_decay": 1.0}, "train.ema_decay"),
+        ({"ema_decay": -0.5}, "train.ema_decay"),
+        ({"ema_decay": math.nan}, "train.ema_decay"),
+        ({"max_skipped_steps": -1}, "train.max_skipped_steps"),
         ({"mean_decay": 1.0}, "train.mean_decay"),
         ({"mean_decay": -0.1}, "train.mean_decay"),
         ({"momentum": 1.0}, "train.momentum"),
@@ -183,6 +195,27 @@ def test_what_cannot_be_is_one_line_that_names_the_field(changes, field):
     assert line.startswith(f"{field}: must be ")
     assert f"got {changes[field.removeprefix('train.')]!r}" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "accumulate", "said"),
+    [
+        (0, 1, "1"),
+        (1, 1, "1"),
+        (4, 1, "train.num_workers (4)"),
+        (0, 3, "train.accumulate (3)"),
+        (2, 3, "train.num_workers (2) times train.accumulate (3)"),
+    ],
+)
+def test_each_part_of_each_worker_has_an_image_of_either_origin(num_workers, accumulate, said):
+    least = max(1, num_workers) * accumulate
+    sizes = {"num_workers": num_workers, "accumulate": accumulate}
+    for size in (least, 5 * least + 1):
+        assert TrainConfig(batch_size=size, **sizes).batch_size == size
+    with pytest.raises(UserError) as caught:
+        TrainConfig(batch_size=least, pseudo_batch_size=least - 1, **sizes)
+    rule = f"must be at least {said}, got {least - 1}"
+    assert str(caught.value) == f"train.pseudo_batch_size: {rule}"
 
 
 def test_as_many_pseudo_images_as_human_ones_unless_said():

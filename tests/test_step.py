@@ -43,6 +43,9 @@ def test_a_row_of_the_log():
     assert row["step"] == 1
     assert row["lr"] == CONFIG.lr * 0.01
     assert row["pseudo_labels_per_image"] == 1.0  # (2 + 0) / 2
+    assert row["pseudo_empty_share"] == 0.5
+    assert row["skipped_steps"] == 0
+    assert row["ratio"] == pytest.approx(row["loss_human"] / row["loss_pseudo"])
     assert row["unreadable_images"] == 1
     # The first averages are the losses, so that L is L_h.
     assert row["mean_human"] == pytest.approx(row["loss_human"])
@@ -64,6 +67,8 @@ def test_one_image_of_one_origin(sizes, absent):
     row = train_step(state, tiny_batch(**sizes), tiny_task(), CONFIG).as_row()
     assert row[f"loss_{absent}"] is None
     assert row[f"mean_{absent}"] is None
+    assert row["ratio"] is None
+    assert (row["pseudo_empty_share"] is None) == (absent == "pseudo")
     assert row["parts"].keys() == {"class", "box"}
     assert sum(row["parts"].values()) == pytest.approx(row["loss"], rel=1e-5)
     assert math.isfinite(row["loss"])

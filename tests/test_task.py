@@ -26,7 +26,10 @@ def test_a_task_is_one(task, request):
     assert isinstance(task, Task)
     assert isinstance(task, Objective)
     assert task.name in NAMES
-    for name in ("targets", "loss_sums", "predictions", "merged", "metrics", "agreement"):
+    for name in (
+        *("targets", "loss_sums", "counts"),
+        *("predictions", "merged", "metrics", "agreement"),
+    ):
         given, promised = (
             [*inspect.signature(getattr(each, name)).parameters] for each in (type(task), Task)
         )

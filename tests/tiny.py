@@ -12,6 +12,8 @@ from ray_st.models import ModelConfig, build
 from ray_st.models.saved import ModelCard, save_model
 from ray_st.tasks import make_task
 from ray_st.tasks.task import Task
+from ray_st.training.averaging import averaged
+from ray_st.training.freezing import freeze
 from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState
@@ -45,10 +47,17 @@ def save_tiny(folder: Path, *, seed: int = 0, classes: tuple[str, ...] = CLASSES
 
 def tiny_state(config: TrainConfig, *, seed: int = 0) -> TrainState:
     model = tiny_model(seed=seed).train()
+    freeze(model, config.freeze)
     balance = LossBalance.start(
         alpha=config.alpha, normalised=config.loss == "normalised", decay=config.mean_decay
     )
-    return TrainState(model=model, optimizer=make_optimizer(model, config), balance=balance, step=0)
+    return TrainState(
+        model=model,
+        optimizer=make_optimizer(model, config),
+        balance=balance,
+        step=0,
+        average=averaged(model, config),
+    )
 
 
 def tiny_batch(seed: int = 0, *, num_human: int = 2, num_pseudo: int = 2) -> Batch:

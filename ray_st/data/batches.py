@@ -76,3 +76,21 @@ def paired(human: Batch, pseudo: Batch) -> Batch:
         is_valid=torch.cat([human.is_valid, pseudo.is_valid]),
         image_ids=torch.cat([human.image_ids, pseudo.image_ids]),
     )
+
+
+def in_parts(batch: Batch, count: int) -> list[Batch]:
+    """Cut a step's images into parts, each with its share of either origin, as equal as can be."""
+    places = [torch.nonzero(batch.origins == int(origin)).flatten() for origin in Origin]
+    shares = zip(*(each.tensor_split(count) for each in places if len(each)), strict=True)
+    return [_taken(batch, torch.cat(share)) for share in shares]
+
+
+def _taken(batch: Batch, places: Int64[Tensor, " n"]) -> Batch:
+    return Batch(
+        # Taken as rows of HWC memory, so that a part is channels-last as the whole is.
+        pixels=batch.pixels.permute(0, 2, 3, 1)[places].permute(0, 3, 1, 2),
+        labels=tuple(batch.labels[place] for place in places.tolist()),
+        origins=batch.origins[places],
+        is_valid=batch.is_valid[places],
+        image_ids=batch.image_ids[places],
+    )

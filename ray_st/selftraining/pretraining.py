@@ -28,6 +28,7 @@ from ray_st.models.saved import versions
 from ray_st.progress import Counter
 from ray_st.selftraining.folder import write_summary
 from ray_st.tasks.simclr import SimCLR, SimCLRConfig
+from ray_st.training.alarms import alarms
 from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
 from ray_st.training.loop import fit
@@ -126,6 +127,7 @@ def pairing_stage(job: Job, out: Path, counter: Counter | None) -> dict[str, Any
         "images": job.human.rows.num_rows,
         "steps": job.train.steps,
         "unreadable": {"training_views": sum(row["unreadable_images"] for row in log)},
+        "warnings": alarms(log),
         "seconds": {"pretrain": time.monotonic() - begun},
         "versions": versions(),
     }

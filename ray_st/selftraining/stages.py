@@ -7,7 +7,7 @@ the verbs `train` and `label` leave. Next: `pretraining.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,7 @@ from ray_st.selftraining.acceptance import (
 from ray_st.selftraining.folder import finished, write_summary
 from ray_st.tasks.detection import DetectConfig
 from ray_st.tasks.task import Task
+from ray_st.training.alarms import alarms
 from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
 from ray_st.training.loop import PREDICTIONS, fit
@@ -53,6 +54,7 @@ def train_stage(
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     metrics = fit(replace(job, counter=counter), out)
+    log = load_log(out)
     summary = {
         "verb": "train",
         role_of(has_pseudo=job.pseudo is not None): metrics,
@@ -63,7 +65,8 @@ def train_stage(
         "steps": job.train.steps,
         "human_images": job.human.rows.num_rows,
         "pseudo_images": 0 if job.pseudo is None else job.pseudo.rows.num_rows,
-        "unreadable": _unreadable(job, out),
+        "unreadable": _unreadable(job, out, log),
+        "warnings": alarms(log),
         "seconds": {"train": time.monotonic() - begun},
         "versions": versions(),
     }
@@ -71,13 +74,12 @@ def train_stage(
     return summary
 
 
-def _unreadable(job: Job, out: Path) -> dict[str, int]:
+def _unreadable(job: Job, out: Path, log: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """How often an image could not be read in training (worker 0), and of how many validation
     images there is no prediction.
     """
-    rows = load_log(out)
     return {
-        "training_views": sum(row["unreadable_images"] for row in rows),
+        "training_views": sum(row["unreadable_images"] for row in log),
         "validation_images": job.num_val - pq.read_metadata(out / PREDICTIONS).num_rows,
     }
 

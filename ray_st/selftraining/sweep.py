@@ -25,6 +25,8 @@ from ray_st.config import require
 from ray_st.models.saved import versions
 from ray_st.progress import shown
 from ray_st.selftraining.folder import finished, write_summary
+from ray_st.selftraining.saying import say
+from ray_st.training.divergence import DivergedError
 from ray_st.training.job import Job
 from ray_st.training.loop import fit
 
@@ -92,9 +94,13 @@ def sweep_stage(
     begun = time.monotonic()
     with shown({trial.name: config.steps for trial in trials_of(config)}, console) as counters:
         rows = run_sweep(job, config, out, at_once=at_once, counters=counters)
+    warnings = [row.pop("diverged") for row in rows if "diverged" in row]
+    for warning in warnings:
+        say("warning", warning, console)
     summary = {
         "verb": "sweep",
         "sweep": rows,
+        "warnings": warnings,
         **(facts or {}),
         "classes": list(job.classes),
         "figures": list(job.figures),
@@ -108,7 +114,10 @@ def sweep_stage(
 def run_sweep(
     job: Job, config: SweepConfig, out: Path, *, at_once: int, counters: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Train every trial; rows {alpha, normalised, metrics...} in the order of `trials_of`."""
+    """Train every trial; rows {alpha, normalised, metrics...} in the order of `trials_of`.
+
+    One whose numbers went bad has no figures, and `diverged` says so in a line.
+    """
     trials = {trial.name: trial for trial in trials_of(config)}
 
     def run_trial(chosen: dict[str, str]) -> None:
@@ -116,7 +125,11 @@ def run_sweep(
         mine = replace(job_of(job, trial, config), counter=counters[trial.name])
         folder = out / trial.name
         folder.mkdir(parents=True, exist_ok=True)
-        ray.tune.report(fit(mine, folder, name="train"))
+        try:
+            ray.tune.report(fit(mine, folder, name="train"))
+        except DivergedError as error:  # a finding, as a low figure is: other alphas go on
+            nothing = dict.fromkeys(job.figures)
+            ray.tune.report({**nothing, "diverged": f"{trial.name}: {error}"})
 
     results = ray.tune.Tuner(
         ray.tune.with_resources(run_trial, {"CPU": TRIAL_CPUS}),
@@ -132,5 +145,6 @@ def run_sweep(
 def _row(trial: Trial, result: Any, figures: Sequence[str]) -> dict[str, Any]:
     if result.error is not None:
         raise RuntimeError(f"sweep trial {trial.name} failed") from result.error
-    measured = {name: result.metrics[name] for name in figures}
+    known = [*figures, *({"diverged"} & result.metrics.keys())]
+    measured = {name: result.metrics[name] for name in known}
     return {"alpha": trial.alpha, "normalised": trial.normalised, **measured}

@@ -52,10 +52,17 @@ class Classification:
         sums = F.cross_entropy(outputs, targets, ignore_index=_UNKNOWN, reduction="none")
         return LossSums(
             sums=sums,
-            counts=(targets != _UNKNOWN).float(),
+            counts=self.counts(outputs, targets),
             parts={"class": sums.detach()},
             count_offset=0.0,
         )
+
+    def counts(
+        self, outputs: Float32[Tensor, "_ k"], targets: Int64[Tensor, " b"]
+    ) -> Float32[Tensor, " b"]:
+        """1 for an image with a class."""
+        del outputs
+        return (targets != _UNKNOWN).float()
 
     @torch.no_grad()
     def predictions(

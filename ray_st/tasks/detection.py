@@ -143,6 +143,11 @@ class Detection:
             count_offset=1.0,
         )
 
+    def counts(self, outputs: Outputs, targets: Targets) -> Float32[Tensor, " b"]:
+        """Anchors of each image that answer for an object."""
+        matched = match(self._anchors(outputs), targets.boxes_xyxy, targets.is_box)
+        return (matched >= 0).sum(1).float()
+
     @torch.no_grad()
     def predictions(self, outputs: Outputs, size_hw: tuple[int, int]) -> list[Detections]:
         """Labels in pixels of a view of `size_hw`, best first, above the floor of `detect`.

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from ray_st.config import UserError
@@ -55,16 +55,21 @@ class Segmentation:
         Labels come down to the logits' grid by nearest pixel. (The authors' code brings them down
         bilinearly, which mixes class ids; and ours stays exact.)
         """
-        grid = F.interpolate(targets[:, None], size=outputs.shape[2:], mode="nearest-exact")
-        grid = grid[:, 0].long()
+        grid = _on_grid(targets, outputs)
         cost = F.cross_entropy(outputs, grid, ignore_index=IGNORE, reduction="none")
         sums = cost.sum(dim=(1, 2))
         return LossSums(
             sums=sums,
-            counts=(grid != IGNORE).sum(dim=(1, 2)).float(),
+            counts=_counted(grid),
             parts={"class": sums.detach()},
             count_offset=0.0,
         )
+
+    def counts(
+        self, outputs: Float32[Tensor, "_ k h w"], targets: UInt8[Tensor, "b y x"]
+    ) -> Float32[Tensor, " b"]:
+        """Pixels of the logits' grid that have a class."""
+        return _counted(_on_grid(targets, outputs))
 
     @torch.no_grad()
     def predictions(
@@ -124,6 +129,15 @@ class Segmentation:
             right / labelled if labelled else float("nan"),
             right / true if true else float("nan"),
         )
+
+
+def _on_grid(targets: UInt8[Tensor, "b y x"], outputs: Tensor) -> Int64[Tensor, "b h w"]:
+    grid = F.interpolate(targets[:, None], size=outputs.shape[2:], mode="nearest-exact")
+    return grid[:, 0].long()
+
+
+def _counted(grid: Int64[Tensor, "b h w"]) -> Float32[Tensor, " b"]:
+    return (grid != IGNORE).sum(dim=(1, 2)).float()
 
 
 def _probabilities(

@@ -33,6 +33,20 @@ class LossSums:
     parts: Mapping[str, Float[Tensor, " b"]]  # terms of `sums` or shares, detached, for the log
     count_offset: float  # added once to the global count (detection: 1, as in the paper's code)
 
+    def detached(self) -> LossSums:
+        """The same numbers without a gradient, and so without what is kept for one."""
+        return replace(self, sums=self.sums.detach())
+
+    @classmethod
+    def joined(cls, some: Sequence[LossSums]) -> LossSums:
+        """The images of several, one after the other; all of one task."""
+        return cls(
+            sums=torch.cat([each.sums for each in some]),
+            counts=torch.cat([each.counts for each in some]),
+            parts={name: torch.cat([each.parts[name] for each in some]) for name in some[0].parts},
+            count_offset=some[0].count_offset,
+        )
+
     def part_means(self, is_valid: Bool[Tensor, " b"]) -> dict[str, Float[Tensor, ""]]:
         """Each part over this worker's images that could be read, normalised as the loss is."""
         count = torch.where(is_valid, self.counts.float(), 0.0).sum() + self.count_offset
@@ -86,6 +100,13 @@ class Task(Objective, Protocol):
     figures: tuple[
         str, ...
     ]  # keys of `metrics` to look at; the first ranks models, higher is better
+
+    def counts(self, outputs: Any, targets: Any) -> Float[Tensor, " b"]:
+        """Counts of the `LossSums` of these targets, without their loss.
+
+        They depend on targets alone: of `outputs` only the form is looked at, so that outputs of
+        any images in views of this size will do.
+        """
 
     def predictions(self, outputs: Any, size_hw: tuple[int, int]) -> list[Any]:
         """Outputs -> raw labels of `kind` in view pixels, a low floor applied at most."""

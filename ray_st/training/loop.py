@@ -30,8 +30,12 @@ from ray_st.labeling.teacher import Teacher
 from ray_st.models import build
 from ray_st.models.saved import CARD, WEIGHTS, ModelCard, save_model
 from ray_st.tasks.task import Task
+from ray_st.training.alarms import PATIENCE, ringing
+from ray_st.training.averaging import averaged
 from ray_st.training.checkpoints import LOG, finite, load_log, load_state, save_log, save_state
+from ray_st.training.divergence import Divergence
 from ray_st.training.evaluate import predict
+from ray_st.training.freezing import freeze
 from ray_st.training.job import Job
 from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
@@ -42,13 +46,17 @@ from ray_st.training.trainable import compiled, make_optimizer, with_synchronise
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 
 
-def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
-    """What each worker of the gang runs; returns the metrics (rank 0's are kept)."""
+def train_worker(config: dict[str, Job]) -> dict[str, float | None] | Divergence:
+    """What each worker of the gang runs; returns the metrics (rank 0's are kept).
+
+    Or why there are none, which all workers find at the same step: to raise it would mean to try
+    again, and to find it again.
+    """
     job = config["job"]
     context = ray.train.get_context()
     share = Share(worker=context.get_world_rank(), num_workers=context.get_world_size())
     torch.set_num_threads(job.train.cpus_per_worker)
-    model, state, log = _start(job)
+    state, log = _start(job)
     begun, logged_step, unreadable = time.monotonic(), state.step, 0
     batches = paired_batches(job.human, job.pseudo, state.step, job.train.steps, share)
     for batch in batches:
@@ -67,11 +75,15 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None]:
             begun, logged_step, unreadable = now, state.step, 0
             if job.counter is not None and share.worker == 0:
                 job.counter.put(state.step, f"loss {log[-1]['loss']:.3f}")
+                if worries := ringing(log[-PATIENCE:]):
+                    job.counter.warn(worries)
+        if state.skipped.in_a_row > job.train.max_skipped_steps:
+            return Divergence.of(report, batch, log)
         if _checkpoint_due(state.step, job.train):
             with _folder(share) as folder:
-                _save(folder, job, model, state, log, {})
+                _save(folder, job, state.trained, state, log, {})
                 ray.train.report({"step": state.step}, checkpoint=_checkpoint(folder, share))
-    return _finish(job, model, state, log, share)
+    return _finish(job, state.trained, state, log, share)
 
 
 def _checkpoint_due(step: int, config: TrainConfig) -> bool:
@@ -83,7 +95,7 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
+def _start(job: Job) -> tuple[TrainState, list[dict[str, Any]]]:
     """Build the model, from the checkpoint of an earlier try if there is one."""
     torch.manual_seed(job.train.seed)
     model = build(job.model, job.task, job.num_outputs)
@@ -92,6 +104,7 @@ def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
     device = ray.train.torch.get_device()
     model = with_synchronised_norms(model, job.train)
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    freeze(model, job.train.freeze)
     balance = LossBalance.start(
         alpha=job.train.alpha,
         normalised=job.train.loss == "normalised",
@@ -101,13 +114,19 @@ def _start(job: Job) -> tuple[nn.Module, TrainState, list[dict[str, Any]]]:
     wrapped = ray.train.torch.prepare_model(model, move_to_device=False)
     wrapped = compiled(wrapped, job.train)
     optimizer = make_optimizer(model, job.train)
-    state = TrainState(model=wrapped, optimizer=optimizer, balance=balance, step=0)
+    state = TrainState(
+        model=wrapped,
+        optimizer=optimizer,
+        balance=balance,
+        step=0,
+        average=averaged(model, job.train),
+    )
     log: list[dict[str, Any]] = []
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:
             load_state(Path(folder), state, model)
             log = load_log(Path(folder))
-    return model, state, log
+    return state, log
 
 
 def _finish(
@@ -197,7 +216,8 @@ def _workers(config: TrainConfig) -> int | tuple[int, int]:
 def fit(job: Job, out: Path, name: str = "train") -> dict[str, float | None]:
     """Train, and leave the model in `out`; goes on from the last checkpoint found there.
 
-    Returns the metrics on the validation images.
+    Returns the metrics on the validation images. Raises `DivergedError` where the numbers went bad
+    and stayed so.
     """
     config = job.train
     trainer = ray.train.torch.TorchTrainer(
@@ -216,6 +236,8 @@ def fit(job: Job, out: Path, name: str = "train") -> dict[str, float | None]:
         ),
     )
     result = trainer.fit()
+    if isinstance(result.return_value, Divergence):
+        raise result.return_value.left_in(out)
     with result.checkpoint.as_directory() as folder:
         for file in (WEIGHTS, LOG, PREDICTIONS, METRICS, CARD):
             shutil.copyfile(Path(folder) / file, out / file)

@@ -26,6 +26,7 @@ HUMAN, PSEUDO = int(Origin.HUMAN), int(Origin.PSEUDO)
 
 # Under this a mean loss is noise, and dividing by it would be an overflow.
 _SMALLEST_MEAN = 1e-12
+SMALLEST_COUNT = 1e-12  # of images that are all unreadable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +56,11 @@ class LossBalance:
     def means(self) -> Float[Tensor, 2]:
         """Moving averages of the human and the pseudo loss; 0 for an origin never seen."""
         return self.totals / self.weights.clamp_min(_SMALLEST_MEAN)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both averages have begun; waits for the device."""
+        return bool((self.weights > 0).all())
 
     def updated(self, losses: Float[Tensor, 2], seen: Bool[Tensor, 2]) -> LossBalance:
         """Move the averages by one step; an origin without an image in it keeps its own."""
@@ -118,17 +124,12 @@ def balanced_loss(
     normalisers and the averages, those of the global batch: a worker with few boxes in its half
     counts for little, as it would in one process.
     """
-    member = torch.stack([(origins == kind) & is_valid for kind in (HUMAN, PSEUDO)])
-    # `where` and not a product: a blank image's loss may be anything, NaN too.
-    local = torch.where(member, sums.sums.float(), 0.0).sum(dim=1)
-    counts = torch.where(member, sums.counts.float(), 0.0).sum(dim=1)
+    member = members(origins, is_valid)
+    local, counts = of_each(sums.sums, member), of_each(sums.counts, member)
     world = torch.cat([local.detach(), counts, member.sum(dim=1).float()])
-    num_workers = 1
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(world)
-        num_workers = dist.get_world_size()
+    num_workers = over_workers(world)
     global_sums, global_counts, images = world.chunk(3)
-    normaliser = (global_counts + sums.count_offset).clamp_min(_SMALLEST_MEAN)
+    normaliser = (global_counts + sums.count_offset).clamp_min(SMALLEST_COUNT)
     losses, seen = global_sums / normaliser, images > 0
     balance = balance.updated(losses, seen)
     factors = balance.factors(seen)
@@ -139,3 +140,22 @@ def balanced_loss(
         seen=seen,
         balance=balance,
     )
+
+
+def members(origins: Int64[Tensor, " b"], is_valid: Bool[Tensor, " b"]) -> Bool[Tensor, "2 b"]:
+    """Which images are human and which are pseudo, of those that could be read."""
+    return torch.stack([(origins == kind) & is_valid for kind in (HUMAN, PSEUDO)])
+
+
+def of_each(values: Tensor, member: Bool[Tensor, "2 b"]) -> Float[Tensor, 2]:
+    """Add up a value an image, for each origin."""
+    # `where` and not a product: a blank image's loss may be anything, NaN too.
+    return torch.where(member, values.float(), 0.0).sum(dim=1)
+
+
+def over_workers(values: Tensor) -> int:
+    """Add up over all workers, in place; returns how many these are."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 1
+    dist.all_reduce(values)
+    return dist.get_world_size()

@@ -1,6 +1,6 @@
 """One step of shapes without numbers: what a model refuses is found before anything starts.
 
-In: a `ModelConfig`, a task and a `TrainConfig`. Out: nothing, or `UserError`. Next: `trail.py`.
+In: a `ModelConfig`, a task and a `TrainConfig`. Out: nothing, or `UserError`. Next: `guard.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ray_st.config import UserError
+from ray_st.config import UserError, require
 from ray_st.models import ModelConfig, build
+from ray_st.training.freezing import freeze
 from ray_st.training.schedule import TrainConfig
 
 _ONE_VALUE = "Expected more than 1 value per channel"  # PyTorch's BatchNorms
@@ -22,13 +23,22 @@ def rehearse(
     """Build the model and train it on what one worker sees in a step, on the meta device.
 
     Takes no memory, whatever the size. Raises `UserError` for a model that cannot be built, that
-    does not take views of `config.image_size_px`, whose BatchNorms would see a single value, or
-    that several workers cannot train.
+    does not take views of `config.image_size_px`, whose BatchNorms would see a single value, that
+    several workers cannot train, or that has no parameter of a name in `train.freeze`; and for a
+    task whose steps have no parts.
     """
+    require(
+        train.accumulate == 1 or task != "simclr",
+        "train.accumulate",
+        "1 for SimCLR, whose loss compares each image with all others of its step",
+        train.accumulate,
+        "raise train.num_workers for larger batches",
+    )
     side, images = config.image_size_px, _images(train, has_pseudo=has_pseudo)
     # The forward pass too stands under the meta device, for the constants that some models make.
     with torch.device("meta"):
         model = build(config, task, num_outputs).train()
+        freeze(model, train.freeze)
         pixels = torch.empty(images, 3, side, side, dtype=torch.uint8)
         try:
             outputs = model(pixels)
@@ -39,18 +49,20 @@ def rehearse(
 
 
 def _images(train: TrainConfig, *, has_pseudo: bool) -> int:
-    """How many images one BatchNorm sees in a step."""
+    """How many images one BatchNorm sees at once."""
     total = train.batch_size + (train.num_pseudo if has_pseudo else 0)
-    return total if train.sync_batchnorm else total // max(1, train.num_workers)
+    part = total // train.accumulate
+    return part if train.sync_batchnorm else part // max(1, train.num_workers)
 
 
 def _refusal(config: ModelConfig, train: TrainConfig, error: Exception) -> str:
     """Name the field that makes the model fail, and the next move."""
     if str(error).startswith(_ONE_VALUE):
         workers = max(1, train.num_workers)
+        each = f" in each of {train.accumulate} parts" if train.accumulate > 1 else ""
         return (
-            f"train.batch_size: must give each of {workers} training workers 2 images or more, for "
-            f"BatchNorm sees one value a channel here, got {train.batch_size}; raise it or "
+            f"train.batch_size: must give each of {workers} training workers 2 images or more{each}"
+            f", for BatchNorm sees one value a channel here, got {train.batch_size}; raise it or "
             "model.image_size_px"
         )
     known = timm.get_pretrained_cfg(config.backbone) if timm.is_model(config.backbone) else None

@@ -22,6 +22,9 @@ class TrainConfig:
     """Human images a step, over all workers."""
     pseudo_batch_size: int | None = None
     """Pseudo images a step, over all workers; by default as many as human ones."""
+    accumulate: int = 1
+    """Parts in which a worker does its share of a step, for batches that do not fit into memory;
+    the gradient is that of the whole step, BatchNorms see a part at a time."""
     alpha: float = 1.0
     """Weight of the pseudo loss (others call it unsup_weight), >= 0."""
     loss: Literal["normalised", "plain"] = "normalised"
@@ -46,6 +49,14 @@ class TrainConfig:
     """Weight decay, on convolution weights only."""
     clip_norm: float = 10.0
     """Largest global norm of the gradient."""
+    max_skipped_steps: int = 10
+    """Steps in a row whose loss or gradient is no finite number, and which therefore change
+    nothing, before the run ends with the one after them; 0: the first one ends it."""
+    ema_decay: float | None = None
+    """Validate and save a moving average of the weights, of this decay a step (0.9998, say) once
+    it is warm, in place of the last ones; by default there is none."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that do not learn, by patterns of their names: "backbone.*", say."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the model computes in; bf16 by autocast. Weights and losses stay fp32."""
     sync_batchnorm: bool = False
@@ -77,7 +88,7 @@ class TrainConfig:
     """How often a dead worker group is started again, from its last checkpoint."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "cpus_per_worker", "log_every"):
+        for name in ("steps", "batch_size", "cpus_per_worker", "log_every", "accumulate"):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         require(self.alpha >= 0, "train.alpha", "0 or more", self.alpha)
         for name in ("mean_decay", "momentum"):
@@ -97,17 +108,12 @@ class TrainConfig:
             "num_workers",
             "loaders",
             "max_failures",
+            "max_skipped_steps",
             "seed",
         ):
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
-        for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):
-            require(
-                size >= max(1, self.num_workers),
-                f"train.{name}",
-                f"an image for each of train.num_workers ({self.num_workers}) or more",
-                size,
-            )
-        fewest = self.min_workers
+        decay, fewest = self.ema_decay, self.min_workers
+        require(decay is None or 0 <= decay < 1, "train.ema_decay", "null or in [0, 1)", decay)
         require(
             fewest is None or 1 <= fewest <= self.num_workers,
             "train.min_workers",
@@ -115,6 +121,7 @@ class TrainConfig:
             fewest,
         )
         require(self.held_images >= 0, "train.held_images", "0 or more", self.held_images)
+        self._check_sizes()
         self._check_rate()
         require(
             not self.sync_batchnorm or self.use_gpu or self.num_workers <= 1,
@@ -123,6 +130,14 @@ class TrainConfig:
             self.sync_batchnorm,
             "PyTorch synchronises BatchNorm between GPUs only",
         )
+
+    def _check_sizes(self) -> None:
+        """Every worker needs an image of either origin for each of its parts of a step."""
+        names = [name for name in ("num_workers", "accumulate") if getattr(self, name) > 1]
+        fewest = " times ".join(f"train.{name} ({getattr(self, name)})" for name in names)
+        least = max(1, self.num_workers) * self.accumulate
+        for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):
+            require(size >= least, f"train.{name}", f"at least {fewest or 1}", size)
 
     def _check_rate(self) -> None:
         require(self.lr > 0, "train.lr", "above 0", self.lr)

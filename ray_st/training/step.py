@@ -1,13 +1,14 @@
-"""One step: forward, loss, backward, clip, move.
+"""One step: gradient, clip, move, unless its numbers went bad.
 
-In: `TrainState` and a `Batch`. Out: the state moved on and a `StepReport` that is still on the
-device, so that nothing waits for it. Next: `evaluate.py`.
+In: `TrainState` and a `Batch`. Out: the state moved on and a `StepReport`, most of it still on the
+device, so that nothing waits for it. Next: `checkpoints.py`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,8 +18,13 @@ from torch import Tensor, nn
 from ray_st.data.batches import Batch
 from ray_st.data.labels import Origin
 from ray_st.tasks.task import Objective
-from ray_st.training.loss_balance import HUMAN, PSEUDO, BalancedLoss, LossBalance, balanced_loss
+from ray_st.training.accumulation import gradient_in_parts
+from ray_st.training.averaging import Average
+from ray_st.training.gradient import gradient
+from ray_st.training.guard import Skipped, Statistics
+from ray_st.training.loss_balance import HUMAN, PSEUDO, BalancedLoss, LossBalance
 from ray_st.training.schedule import TrainConfig, learning_rate
+from ray_st.training.trainable import bare
 
 
 @dataclass(kw_only=True)
@@ -29,6 +35,17 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     balance: LossBalance
     step: int  # steps done
+    average: Average | None = None  # of the weights, where one is asked for
+    skipped: Skipped = field(default_factory=Skipped)  # of the steps done
+    statistics: Statistics = field(init=False)  # as they stood before the last step
+
+    def __post_init__(self) -> None:
+        self.statistics = Statistics(self.model)
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is validated and saved: the averaged weights, or else the last ones."""
+        return bare(self.model) if self.average is None else self.average.model
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,12 +58,15 @@ class StepReport:
     gradient_norm: Float[Tensor, ""]  # before clipping
     parts: Mapping[str, Float[Tensor, ""]]  # of the loss, from this worker's images
     pseudo_labels: float  # `Labels.amount` an image in the pseudo half of this worker
+    pseudo_empty: float | None  # share of that half that has no label; None without a half
     unreadable: int  # images of this worker that could not be read
+    skipped: Skipped  # this step among them, if its numbers went bad
 
     def as_row(self) -> dict[str, Any]:
         """Plain numbers for metrics.jsonl; None where an origin has no image."""
         seen = self.loss.seen.tolist()
         losses, means = self.loss.losses.tolist(), self.loss.balance.means.tolist()
+        has_ratio = all(seen) and means[PSEUDO] > 0
         return {
             "step": self.step,
             "loss": float(self.loss.total),
@@ -54,38 +74,37 @@ class StepReport:
             "loss_pseudo": losses[PSEUDO] if seen[PSEUDO] else None,
             "mean_human": means[HUMAN] if seen[HUMAN] else None,
             "mean_pseudo": means[PSEUDO] if seen[PSEUDO] else None,
+            "ratio": means[HUMAN] / means[PSEUDO] if has_ratio else None,
             "parts": {name: float(value) for name, value in self.parts.items()},
             "lr": self.lr,
             "gradient_norm": float(self.gradient_norm),
             "pseudo_labels_per_image": self.pseudo_labels if seen[PSEUDO] else None,
+            "pseudo_empty_share": self.pseudo_empty,
             "unreadable_images": self.unreadable,
+            "skipped_steps": self.skipped.total,
         }
 
 
 def train_step(
     state: TrainState, batch: Batch, objective: Objective, config: TrainConfig
 ) -> StepReport:
-    """Learn from one batch, which may stand on any device. Updates `state` in place."""
-    host, batch = batch, batch.to(next(state.model.parameters()).device)
+    """Learn from one batch, which may stand on any device. Updates `state` in place.
+
+    A step whose loss or gradient is no finite number counts as a step and changes nothing else.
+    Both are the same bits on all workers, so that all decide alike.
+    """
     lr = learning_rate(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
-    size_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
-    targets = objective.targets(batch.labels, size_hw, batch.pixels.device)
-    # Autocast around the model only: its outputs are float32, and so are the losses.
-    with torch.autocast(batch.pixels.device.type, torch.bfloat16, config.precision == "bf16"):
-        outputs = state.model(batch.pixels)
-    sums = objective.loss_sums(outputs, targets)
-    loss = balanced_loss(sums, batch.origins, batch.is_valid, state.balance)
+    state.statistics.keep()
     state.optimizer.zero_grad(set_to_none=True)
-    loss.to_differentiate.backward()  # type: ignore[no-untyped-call]
+    learn = gradient if config.accumulate == 1 else gradient_in_parts
+    learned = learn(state.model, batch, objective, state.balance, config)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    state.optimizer.step()
-    state.balance = loss.balance
-    state.step += 1
+    loss = _moved(state, learned.loss, norm)
     pseudo = [
         one.amount()
-        for one, origin in zip(host.labels, host.origins.tolist(), strict=True)
+        for one, origin in zip(batch.labels, batch.origins.tolist(), strict=True)
         if origin == Origin.PSEUDO
     ]
     return StepReport(
@@ -93,7 +112,25 @@ def train_step(
         lr=lr,
         loss=loss,
         gradient_norm=norm,
-        parts=sums.part_means(batch.is_valid),
+        parts=learned.parts,
         pseudo_labels=sum(pseudo) / max(1, len(pseudo)),
-        unreadable=int((~host.is_valid).sum()),
+        pseudo_empty=pseudo.count(0.0) / len(pseudo) if pseudo else None,
+        unreadable=int((~batch.is_valid).sum()),
+        skipped=state.skipped,
     )
+
+
+def _moved(state: TrainState, loss: BalancedLoss, norm: Tensor) -> BalancedLoss:
+    """Make the step, or undo what its forward pass did; returns the loss with the averages then."""
+    # The one place where the host waits for the device.
+    is_finite = math.isfinite(float(norm)) and math.isfinite(float(loss.total))
+    state.step += 1
+    state.skipped = state.skipped.after(is_finite=is_finite)
+    if not is_finite:
+        state.statistics.restore()
+        return replace(loss, balance=state.balance)
+    state.optimizer.step()
+    state.balance = loss.balance
+    if state.average is not None:
+        state.average.update(state.step)
+    return loss

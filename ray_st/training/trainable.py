@@ -1,16 +1,18 @@
 """From a built model to one that can be trained: what moves its weights, and how it computes.
 
 In: a model and a `TrainConfig`. Out: an optimiser; the model with synchronised BatchNorms; what a
-step runs, compiled. Next: `rehearsal.py`.
+step runs, compiled; and the model again that all of it stands around. Next: `freezing.py`.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ray_st.training.schedule import TrainConfig
 
@@ -47,3 +49,17 @@ def compiled(model: nn.Module, config: TrainConfig) -> nn.Module:
     and evaluated without being compiled again for every other batch size.
     """
     return cast(nn.Module, torch.compile(model)) if config.compile else model
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model under its own names, without what `compiled` and Ray Train put around it."""
+    inner = cast(nn.Module, getattr(model, "_orig_mod", model))
+    return inner.module if isinstance(inner, DistributedDataParallel) else inner
+
+
+def synchronised(model: nn.Module, *, only_if: bool) -> AbstractContextManager[None]:
+    """Let workers share the gradients of passes within, or else let each keep its own for later."""
+    inner = getattr(model, "_orig_mod", model)
+    if only_if or not isinstance(inner, DistributedDataParallel):
+        return nullcontext()
+    return inner.no_sync()
