@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
+JOBS ?= 2
 SEEDS ?= 50
+TRAININGS ?= 10
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test lint types pytest chaos bench clean
@@ -22,11 +24,11 @@ types: $(VENV)/.tested
 	$(BIN)/mypy ray_st jobs
 
 pytest: $(VENV)/.tested
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-# Fifty labellings, each killed or failed at another moment; an hour or so. ARGS="-k [7]" is one.
+# Fifty labellings and ten trainings, each hit at another moment; an hour or so. ARGS="-k [7]": some.
 chaos: $(VENV)/.tested
-	CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest -s tests/test_chaos.py $(ARGS)
+	CHAOS_SEEDS=$(SEEDS) CHAOS_TRAININGS=$(TRAININGS) $(BIN)/python -m pytest -s tests/test_chaos.py tests/test_train_chaos.py $(ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/labeling.py
