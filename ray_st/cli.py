@@ -58,7 +58,7 @@ def _run(words: list[str]) -> int:
     # Imported here: `ray-st --help` need not wait for torch and Ray.
     from ray_st.flags import print_help, resolve, with_flag
 
-    verb: Any = import_module(f"ray_st.verbs.{name}")
+    verb: Any = import_module(f"ray_st.verbs.{name.replace('-', '_')}")
     if "-h" in flags or "--help" in flags:
         config: Any = verb.CONFIG
         if hasattr(verb, "DEFAULT_RECIPE"):
@@ -100,7 +100,7 @@ def _sections(flags: list[str]) -> type | None:
 def _print_verbs() -> None:
     print("usage: ray-st VERB [--config RECIPE] [--out DIR] [--section.field VALUE ...]\n")
     for name, about in VERBS.items():
-        print(f"  {name:<10}{about}")
+        print(f"  {name:<14}{about}")
     print("\n`ray-st VERB --help` lists every field with its meaning, unit and default.")
 
 

@@ -90,4 +90,4 @@ class _Tower(nn.Module):
             x = self.act(norm(conv(x)))
         # Channels last in memory, so this is a view and not a copy.
         values: Tensor = self.predict(x)
-        return values.permute(0, 2, 3, 1).reshape(len(x), -1, self.num_values)
+        return values.permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.num_values)

@@ -19,7 +19,7 @@ from ray_st.tasks.anchors import decode
 from ray_st.tasks.task import Shown
 
 Rule = Literal["image", "level", "class"]
-_MIN_SIDE_PX = 0.01  # thinner boxes could vanish when placed in the source image
+MIN_SIDE_PX = 0.01  # thinner boxes could vanish when placed in the source image
 _MANY = 4  # times `limit`: more spots an image than this are first cut
 _SLACK = 1e-3  # a logit this far below the floor is looked at again as a score
 
@@ -77,7 +77,7 @@ def find_candidates(
     found = Candidates(
         image=image, boxes_xyxy=boxes, class_ids=class_ids[order], scores=scores[order]
     )
-    return found[((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE_PX).all(1)]
+    return found[((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE_PX).all(1)]
 
 
 def carried(found: Candidates, shown: Shown, first: Shown) -> Candidates:
@@ -92,7 +92,7 @@ def carried(found: Candidates, shown: Shown, first: Shown) -> Candidates:
         for each in (shown, first)
     )
     boxes = boxes.minimum(sides)
-    is_seen = ((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE_PX).all(1)
+    is_seen = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE_PX).all(1)
     if shown.is_mirrored:
         left, top, right, bottom = boxes.unbind(1)
         width = sides[:, 0]

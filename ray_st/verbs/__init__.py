@@ -17,6 +17,7 @@ VERBS = {
     "verify": "Prove from the files alone that every image is labelled or recorded, once.",
     "policy": "Choose again which of a labelled pool's predictions are pseudo labels.",
     "export": "Write pseudo labels as COCO, YOLO or PASCAL VOC, for other tools.",
+    "export-model": "Write a model as one file that other programs run: ONNX, or torch.export.",
     "eval": "Measure a model on labelled images.",
     "sweep": "Train the student for several alphas, side by side.",
     "report": "Write report.html for a folder that another verb left.",

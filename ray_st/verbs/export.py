@@ -1,7 +1,7 @@
 """`ray-st export`: pseudo labels in the formats of other tools.
 
 In: a folder that `label` or `policy` left. Out: COCO, YOLO or PASCAL VOC. Needs no cluster and no
-accelerator. Next: `eval.py`.
+accelerator. Next: `export_model.py`.
 """
 
 from __future__ import annotations
