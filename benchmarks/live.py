@@ -33,7 +33,7 @@ from ray_st.labeling.teacher import SavedTeacher
 from ray_st.labeling.verify import findings
 from ray_st.selftraining.acceptance import read_chosen
 from ray_st.selftraining.learning import Learning, training_job
-from ray_st.selftraining.live import Labelling, beside_training, train_beside
+from ray_st.selftraining.live import beside_training, live_choice, live_stages
 from ray_st.selftraining.stages import label_stage, train_stage
 from ray_st.tasks import make_task
 from ray_st.training.job import Job
@@ -74,11 +74,14 @@ class Stages:
         """Both at once."""
         train = self.learning.train
         config = beside_training(LABEL, train, **resources())
-        labelling = Labelling.begun(self.labelling(out / "pseudo", config), out / "pseudo")
-        rows = labelling.rows(
-            self.teacher, POLICY, None, batch_size=train.num_pseudo, record=out / "live.json"
+        live_stages(
+            self.labelling(out / "pseudo", config),
+            lambda rows: train_stage(self.job(rows), out / "student", None),
+            out / "pseudo",
+            live_choice(self.teacher, POLICY, None),
+            batch_size=train.num_pseudo,
+            record=out / "live.json",
         )
-        train_beside(labelling, rows, partial(train_stage, self.job(rows), out / "student", None))
 
 
 def seconds(way: Callable[[Path], None], images: int) -> float:

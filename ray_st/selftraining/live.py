@@ -7,7 +7,7 @@ had come after the other. Next: `pretraining.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,69 +45,61 @@ def beside_training(
     return replace(label, file_images=min(label.file_images, label.block_images))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Labelling:
-    """A labelling that goes on in a process of its own, on this machine."""
-
-    ended: Any  # reference to its summary
-    store: str  # folder or bucket of the raw predictions
-
-    @classmethod
-    def begun(cls, label: Callable[[], dict[str, Any]], out: str | Path) -> Labelling:
-        """Start it; `label` fills the folder `out`."""
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_called)
-        store = storage.join(storage.absolute(str(out)), "raw")
-        return cls(ended=task.remote(label), store=store)
-
-    def rows(
-        self,
-        teacher: TeacherSource,
-        policy: PolicyConfig,
-        holdout: Holdout | None,
-        *,
-        batch_size: int,
-        record: Path,
-    ) -> LiveRows:
-        """What it has made so far, whenever one asks."""
-        choice = _choice(teacher, policy, holdout)
-        return LiveRows.begun(self.store, str(record), self.ended, choice, batch_size)
-
-    def summary(self) -> dict[str, Any]:
-        """Wait for its end. Raises `UserError` where it came to one that a user can mend."""
-        try:
-            found: dict[str, Any] = ray.get(self.ended)
-        except RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from error
-            raise
-        return found
-
-    def given_up(self) -> None:
-        """Raise why it failed, if it did; else end it, since nobody waits for its labels."""
-        if ray.wait([self.ended], timeout=0)[0]:
-            self.summary()
-        else:
-            ray.cancel(self.ended, force=True)
-
-
-def _called(label: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    return label()
-
-
-def _choice(teacher: TeacherSource, policy: PolicyConfig, holdout: Holdout | None) -> Choice:
+def live_choice(teacher: TeacherSource, policy: PolicyConfig, holdout: Holdout | None) -> Choice:
+    """The thresholds of a policy that `require_possible` has let pass."""
     return choose(lambda: (), teacher.task.kind, policy, teacher.classes, holdout)
 
 
-def train_beside(
-    labelling: Labelling, rows: LiveRows, train: Callable[[], dict[str, Any]]
+def live_stages(
+    label: Callable[[], dict[str, Any]],
+    train_on: Callable[[LiveRows], dict[str, Any]],
+    out: str | Path,
+    choice: Choice,
+    *,
+    batch_size: int,
+    record: Path,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train, then wait for the rest of the labels; the summaries of labelling and training."""
+    """Label in a process of its own, on this machine, and train here; the summaries of both.
+
+    Args:
+        label: fills the folder `out` with labels, and gives its summary.
+        train_on: trains on what is labelled, and gives its summary.
+        out: folder or bucket of the labels.
+        choice: which labels are learned from.
+        batch_size: pseudo images a step.
+        record: file that remembers which steps had which labels.
+
+    Raises:
+        UserError: where either came to an end that a user can mend.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_called)
+    labelling = task.remote(label)
+    store = storage.join(storage.absolute(str(out)), "raw")
+    rows = LiveRows.begun(store, str(record.absolute()), labelling, choice, batch_size)
     try:
-        trained = train()
+        trained = train_on(rows)
     except (UserError, RayError, RuntimeError):
-        labelling.given_up()
+        if not ray.wait([labelling], timeout=0)[0]:
+            ray.cancel(labelling, force=True)  # nobody waits for its labels
+        else:
+            _summary(labelling)  # raises why there were none, if that is why
         raise
     finally:
         rows.ended()
-    return labelling.summary(), trained
+    return _summary(labelling), trained
+
+
+def _called(label: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return label()  # Ray takes plain functions only
+
+
+def _summary(labelling: Any) -> dict[str, Any]:
+    """Wait for the end of a labelling; what it raised is raised without Ray's wrapping."""
+    try:
+        found: dict[str, Any] = ray.get(labelling)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from error
+        raise
+    return found

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ray_st.cluster.placement import labeling_needs, most_at_once, require_fits, trial_needs
 from ray_st.config import require
+from ray_st.data import storage
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.live import LiveRows
@@ -29,7 +30,7 @@ from ray_st.progress import Counter, shown
 from ray_st.selftraining.acceptance import read_chosen
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.learning import Learning, training_job
-from ray_st.selftraining.live import RECORD, Labelling, beside_training, train_beside
+from ray_st.selftraining.live import RECORD, beside_training, live_choice, live_stages
 from ray_st.selftraining.materials import Materials, require_pool
 from ray_st.selftraining.saying import headline, say, say_outcome, unread
 from ray_st.selftraining.stages import (
@@ -128,7 +129,7 @@ class Loop:
             label_stage,
             Images.of_rows(require_pool(self.materials)),
             teacher,
-            str(self.out / PSEUDO),
+            storage.absolute(str(self.out / PSEUDO)),  # another process may stand elsewhere
             config,
             self.policy,
             counter,
@@ -149,22 +150,18 @@ class Loop:
         train = self.learning.train
         totals = {"label": require_pool(self.materials).num_rows, "student": train.steps}
         with shown(totals, self.console) as counters:
-            work = self._labelling(teacher, label, counters["label"])
-            labelling = Labelling.begun(work, self.out / PSEUDO)
-            rows = labelling.rows(
-                teacher,
-                self.policy,
-                self._holdout(),
+            labels, student = live_stages(
+                self._labelling(teacher, label, counters["label"]),
+                lambda rows: train_stage(
+                    self._job(self.learning, rows, start),
+                    self.out / "student",
+                    counters["student"],
+                ),
+                self.out / PSEUDO,
+                live_choice(teacher, self.policy, self._holdout()),
                 batch_size=train.num_pseudo,
                 record=self.out / RECORD,
             )
-            learned = partial(
-                train_stage,
-                self._job(self.learning, rows, start),
-                self.out / "student",
-                counters["student"],
-            )
-            labels, student = train_beside(labelling, rows, learned)
         summary, pseudo = self._labelled(labels, teacher.task)
         return summary, pseudo, self._trained("student", student)
 
