@@ -1,7 +1,9 @@
 """What a run needs to go on as if nothing had happened: the model folder plus the training state.
 
 In: `TrainState` and the log so far. Out: a checkpoint folder, and the same read back. The
-optimiser's state is read with `weights_only`: nothing is unpickled. Next: `streams.py`.
+optimiser's state is read with `weights_only`: nothing is unpickled. A checkpoint holds whole
+tensors, so it does not matter how many workers wrote it, nor whether each held all of the model.
+Next: `streams.py`.
 """
 
 from __future__ import annotations
@@ -16,29 +18,35 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from ray_st.data import storage
 from ray_st.models.saved import WEIGHTS
+from ray_st.training.sharding import spread, spread_state, whole
 from ray_st.training.step import TrainState
 
 STATE, LOG = "training_state.pt", "metrics.jsonl"
 
 
-def save_state(folder: Path, state: TrainState) -> None:
-    """Write what a step changes, besides the weights."""
-    torch.save(
-        {
-            "step": state.step,
-            "optimizer": state.optimizer.state_dict(),
-            "balance": state.balance.state_dict(),
-        },
-        folder / STATE,
-    )
+def save_state(folder: Path | None, state: TrainState) -> None:
+    """Write what a step changes, besides the weights.
+
+    All workers take part where the state is spread over them; those without a folder keep nothing.
+    """
+    held = {
+        "step": state.step,
+        "optimizer": whole(state.optimizer.state_dict(), keep=folder is not None),
+        "balance": state.balance.state_dict(),
+    }
+    if folder is not None:
+        torch.save(held, folder / STATE)
 
 
 def load_state(folder: Path, state: TrainState, model: nn.Module) -> None:
     """Put weights and state back in place, as if nothing had happened. `model` is unwrapped."""
-    model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    weights = safetensors.torch.load_file(folder / WEIGHTS)
+    held = model.state_dict()
+    model.load_state_dict({name: spread(each, held.get(name)) for name, each in weights.items()})
     saved = torch.load(folder / STATE, weights_only=True, map_location="cpu")
-    state.optimizer.load_state_dict(saved["optimizer"])
+    state.optimizer.load_state_dict(spread_state(saved["optimizer"], state.optimizer))
     state.balance = state.balance.resumed(saved["balance"])
     state.step = saved["step"]
 
@@ -53,10 +61,18 @@ def finite(value: Any) -> Any:
 
 
 def save_log(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write metrics.jsonl, one object a logged step."""
+    """Write metrics.jsonl, one object a logged step, and one an evaluation."""
     (folder / LOG).write_text("".join(json.dumps(finite(row)) + "\n" for row in rows))
 
 
-def load_log(folder: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl back."""
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+def load_log(folder: str | Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl back, from a folder or a bucket."""
+    text = storage.read(storage.join(str(folder), LOG)).decode()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def best_step(rows: list[dict[str, Any]], figure: str) -> int | None:
+    """The step whose evaluation had the highest figure, of equals the first; None without any."""
+    found = [(row["val"].get(figure), row["step"]) for row in rows if "val" in row]
+    known = [(value, -step) for value, step in found if value is not None]
+    return -max(known)[1] if known else None

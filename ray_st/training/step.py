@@ -19,6 +19,7 @@ from ray_st.data.labels import Origin
 from ray_st.tasks.task import Objective
 from ray_st.training.loss_balance import HUMAN, PSEUDO, BalancedLoss, LossBalance, balanced_loss
 from ray_st.training.schedule import TrainConfig, learning_rate
+from ray_st.training.sharding import gathered
 
 
 @dataclass(kw_only=True)
@@ -79,7 +80,7 @@ def train_step(
     loss = balanced_loss(sums, batch.origins, batch.is_valid, state.balance)
     state.optimizer.zero_grad(set_to_none=True)
     loss.to_differentiate.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    norm = gathered(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm))
     state.optimizer.step()
     state.balance = loss.balance
     state.step += 1
