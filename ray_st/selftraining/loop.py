@@ -25,6 +25,7 @@ from ray_st.models.initialise import Start
 from ray_st.models.saved import SavedModel, read_model, versions
 from ray_st.progress import shown
 from ray_st.selftraining.acceptance import read_chosen
+from ray_st.selftraining.course import course_words
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.learning import Learning, training_job
 from ray_st.selftraining.materials import Materials, require_pool
@@ -149,7 +150,7 @@ class Loop:
         with shown({name: job.train.steps}, self.console) as counters:
             summary = train_stage(job, self.out / name, counters[name])
         metrics = summary[role_of(has_pseudo=job.pseudo is not None)]
-        result = f"{headline(metrics, job.figures)}{unread(summary)}"
+        result = f"{headline(metrics, job.figures)}{course_words(summary)}{unread(summary)}"
         self._say(name, result, summary["seconds"])
         return summary
 

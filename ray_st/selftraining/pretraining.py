@@ -19,12 +19,14 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from ray_st.config import require
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import ClassLabel, Origin
 from ray_st.data.rows import pack
 from ray_st.models import ModelConfig
 from ray_st.models.saved import versions
 from ray_st.progress import Counter
+from ray_st.selftraining.course import course_of
 from ray_st.selftraining.folder import write_summary
 from ray_st.tasks.simclr import SimCLR, SimCLRConfig
 from ray_st.training.checkpoints import load_log
@@ -33,6 +35,7 @@ from ray_st.training.loop import fit
 from ray_st.training.rehearsal import rehearse
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
+from ray_st.training.trackers.opening import require_trackers
 
 NAME = "simclr"  # of the model in its card, by which a start is recognised
 
@@ -49,6 +52,10 @@ class Pairing:
     @classmethod
     def of(cls, config: Any) -> Pairing:
         """Pick them from a verb's config; raises `UserError` for a model that cannot be trained."""
+        every = config.train.evaluate_every
+        rule = "null where nothing is validated"
+        require(every is None, "train.evaluate_every", rule, every, "pass --method supervised")
+        require_trackers(config.train)
         rehearse(config.model, NAME, config.simclr.projection, config.train, has_pseudo=True)
         return cls(
             model=config.model, augment=config.augment, train=config.train, simclr=config.simclr
@@ -112,6 +119,7 @@ def pairing_stage(job: Job, out: Path, counter: Counter | None) -> dict[str, Any
         "images": job.human.num_images,
         "steps": job.train.steps,
         "unreadable": {"training_views": sum(row["unreadable_images"] for row in log)},
+        **course_of(job, str(out)),
         "seconds": {"pretrain": time.monotonic() - begun},
         "versions": versions(),
     }
