@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from bucket import CREDENTIALS, Endpoint, credentials, s3_server
+from events import read_events
 from pyarrow import fs
 from tiny import MODEL, save_tiny
 
@@ -87,7 +88,7 @@ def test_index_label_verify_choose_and_train(world: Path, endpoint: Endpoint) ->
     done = ray_st("verify", out, f"--images={index}", cwd=world)
     assert done.returncode == 0, done.stderr
     assert "12 images, each once: 11 labelled, 1 failures, in 2 shards" in done.stdout
-    chosen = endpoint.uri("pools/chosen")
+    chosen, student = endpoint.uri("pools/chosen"), endpoint.uri("pools/student")
     done = ray_st(
         "policy", f"--pseudo={out}", f"--out={chosen}", "--policy.score-threshold=0.05", cwd=world
     )
@@ -96,10 +97,20 @@ def test_index_label_verify_choose_and_train(world: Path, endpoint: Endpoint) ->
     done = ray_st(
         "train", f"--config={world}/tiny.yaml", f"--data.train=coco:{world}/instances_train.json",
         f"--data.val=coco:{world}/instances_val.json", f"--pseudo={out}", "--address=local",
-        f"--out={world}/student", cwd=world,
+        f"--out={student}", "--train.evaluate-every=1", cwd=world,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads((world / "student" / "summary.json").read_text())["pseudo_images"] == 11
+    summary = json.loads(storage.read(storage.join(student, "summary.json")))
+    assert summary["pseudo_images"] == 11
+    assert summary["best"]["step"] in (1, 2)
+    names = {info.base_name for info in storage.listed(student)}
+    assert {"model.safetensors", "model.json", "metrics.jsonl", "val.parquet", "best"} <= names
+    (events,) = storage.listed(storage.join(student, "tensorboard"))
+    storage.make_folder(str(world / "events"))
+    copy = storage.read(storage.join(student, f"tensorboard/{events.base_name}"))
+    (world / "events" / events.base_name).write_bytes(copy)
+    told = [(step, tag) for step, tag, _ in read_events(world / "events")]
+    assert [step for step, tag in told if tag == "val/AP"] == [1, 2]
 
 
 @pytest.mark.pure

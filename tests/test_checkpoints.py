@@ -83,6 +83,7 @@ def test_resumed_equals_never_interrupted(tmp_path, optimizer, saved_at, ema_dec
     assert late.skipped == early.skipped
     run(late, config, saved_at, 5)
     assert late.step == straight.step == 5
+    assert late.trail.joined() == straight.trail.joined() != early.trail.joined()
     assert_equal(late.model.state_dict(), straight.model.state_dict())
     assert_equal(late.balance.state_dict(), straight.balance.state_dict())
     assert_equal(late.optimizer.state_dict(), straight.optimizer.state_dict())
@@ -94,7 +95,7 @@ def test_the_state_is_read_without_unpickling_objects(tmp_path):
     config = TrainConfig()
     save_state(tmp_path, run(tiny_state(config), config, 0, 1))
     saved = torch.load(tmp_path / STATE, weights_only=True)
-    assert saved.keys() == {"step", "optimizer", "balance", "skipped"}
+    assert saved.keys() == {"step", "optimizer", "balance", "skipped", "order"}
     assert saved["step"] == 1
     assert saved["balance"].keys() == {"totals", "weights"}
 

@@ -15,6 +15,7 @@ import ray
 import safetensors.torch
 import timm
 import torch
+from events import read_events
 from rich.console import Console
 
 from ray_st.config import as_dict
@@ -247,8 +248,9 @@ def test_a_start_reaches_every_worker(human: LabeledSet, tmp_path: Path, num_wor
     torch.save(tensors, tmp_path / "w.pth")
     # A rate that moves nothing: what comes out is what came in.
     train = replace(
-        LEARNING.train, steps=1, lr=1e-12, warmup_steps=0, num_workers=num_workers, loaders=0
-    )
+        LEARNING.train, steps=1, lr=1e-12, warmup_steps=0, num_workers=num_workers, loaders=0,
+        parallel="fsdp",
+    )  # fmt: skip
     learning = replace(LEARNING, train=train)
     half = (0.5, 0.5, 0.5)
     config = InitConfig(start="imagenet", weights=str(tmp_path / "w.pth"), mean=half, std=half)
@@ -282,19 +284,38 @@ def test_a_killed_worker_goes_on_as_if_nothing_had_happened(
     human: LabeledSet, val: LabeledSet, pool: LabeledSet, undisturbed: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "killed"
-    counter = KillOnce(at_step=6, marker=str(marker))  # checkpoints stand at 4 and 8
-    fit(replace(student_job(human, val, pool), counter=counter), tmp_path)  # type: ignore[arg-type]
+    counter = KillOnce(at_step=6, marker=str(marker))  # checkpoints are taken at 3, 4, 6 and 8
+    train = replace(LEARNING.train, evaluate_every=3)
+    summary = train_stage(student_job(human, val, pool, train), tmp_path, counter)  # type: ignore[arg-type]
     assert marker.exists()
     require_equal_weights(undisturbed, tmp_path)
-    assert [row["step"] for row in load_log(tmp_path)] == list(range(1, 9))
+    rows = load_log(tmp_path)
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 9))
+    measured = {row["step"]: row["val"] for row in rows if "val" in row}
+    assert list(measured) == [3, 6, 8]
+    assert measured[8] == read_model(undisturbed, "model").card.metrics
+    # Of its models the best has a folder, and of equals it is the first.
+    best = max(measured, key=lambda step: (measured[step]["AP"], -step))
+    assert read_model(tmp_path / "best", "model").card.metrics == measured[best]
+    assert summary["best"] == {"step": best, **measured[best]}
+    assert pq.read_table(tmp_path / "best" / "predictions.parquet").num_rows == 10
+    assert summary["starts"] == 2
+    assert 0 < summary["restart_s"] < 300
+    # Steps that were done twice stand once; the checkpoint knew of the first, the log of all.
+    events = [(step, tag) for step, tag, _ in read_events(tmp_path / "tensorboard")]
+    assert [step for step, tag in events if tag == "loss"] == list(range(1, 9))
+    assert [step for step, tag in events if tag == "val/AP"] == [3, 6, 8]
 
 
 def test_zero_workers_without_loaders_train_in_this_process(
     human: LabeledSet, val: LabeledSet, pool: LabeledSet, undisturbed: Path, tmp_path: Path
 ) -> None:
-    train = replace(LEARNING.train, num_workers=0, loaders=0)
-    fit(student_job(human, val, pool, train), tmp_path)
+    train = replace(LEARNING.train, num_workers=0, loaders=0, evaluate_every=4)
+    summary = train_stage(student_job(human, val, pool, train), tmp_path, None)
     require_equal_weights(undisturbed, tmp_path)
+    best = read_model(tmp_path / "best", "model").card.metrics
+    assert summary["best"] == {"step": summary["best"]["step"], **best}
+    assert summary["starts"] == 1
 
 
 def test_two_workers_agree_and_learn(

@@ -27,7 +27,7 @@ def test_the_account_names_the_step_its_losses_and_its_images(tmp_path):
         log.append(report.as_row())
     assert state.skipped.in_a_row == 3
     found = Divergence.of(report, batch, log)
-    error = found.left_in(tmp_path)
+    error = found.left_in(str(tmp_path))
     assert isinstance(error, DivergedError)
     assert isinstance(error, UserError)
     assert str(error) == (

@@ -17,7 +17,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from ray_st.config import UserError, as_dict, convert, require
 from ray_st.models import ModelConfig, build
@@ -73,9 +73,14 @@ def versions() -> dict[str, str]:
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write weights and card."""
+    save_tensors(folder, model.state_dict(), card)
+
+
+def save_tensors(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
     """Write weights and card; the card last, so that a folder with a card is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    tensors = {name: value.contiguous() for name, value in weights.items()}
     safetensors.torch.save_file(tensors, folder / WEIGHTS)
     text = {
         "format": FORMAT,

@@ -126,7 +126,9 @@ def read_curve(path: Path) -> Curve:
     for index, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            records[int(record["step"])] = record
+            step = int(record["step"])
+            if "val" not in record:  # an evaluation: no point of a curve
+                records[step] = record
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             bad.append(index)  # of a run that was cut off while writing, the last
     if bad:

@@ -27,7 +27,10 @@ def check(out: str | Path, recipe: str, *, anywhere: bool = False) -> None:
     """
     out = str(out)
     if ":/" in out and not anywhere:
-        raise UserError(f"out: must be a folder that this machine sees, got {out!r}; mount it")
+        raise UserError(
+            f"out: must be a folder that this machine sees, got {out!r}; mount it, "
+            "for this verb does not work in a bucket"
+        )
     if not storage.is_remote(out):
         _require_folder(Path(out))
     # A recipe alone, with the demo's scenes perhaps, is a run that never began (no room in the

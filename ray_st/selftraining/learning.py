@@ -33,6 +33,7 @@ from ray_st.training.job import Job
 from ray_st.training.rehearsal import rehearse
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
+from ray_st.training.trackers.opening import require_trackers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class Learning:
         # A teacher comes before there are pseudo labels: only a config that names some has both.
         has_pseudo = getattr(config, "pseudo", None) is not None
         # Else every worker finds out, long after the start.
+        require_trackers(config.train)
         rehearse(config.model, config.task, 1, config.train, has_pseudo=has_pseudo)
         return cls(
             task=config.task,

@@ -28,6 +28,7 @@ from ray_st.models.initialise import Start
 from ray_st.models.saved import read_model, versions
 from ray_st.progress import Counter, shown
 from ray_st.selftraining.acceptance import read_chosen
+from ray_st.selftraining.course import course_words
 from ray_st.selftraining.folder import write_summary
 from ray_st.selftraining.learning import Learning, training_job
 from ray_st.selftraining.live import RECORD, beside_training, live_choice, live_stages
@@ -206,7 +207,8 @@ class Loop:
     def _trained(self, name: str, summary: dict[str, Any]) -> dict[str, Any]:
         """Say what a training came to; its summary."""
         metrics = summary[role_of(has_pseudo="student" in summary)]
-        result = f"{headline(metrics, summary['figures'])}{unread(summary)}"
+        figures = headline(metrics, summary["figures"])
+        result = f"{figures}{course_words(summary)}{unread(summary)}"
         self._say(name, result, summary["seconds"])
         return summary
 

@@ -26,6 +26,7 @@ from ray_st.data.rows import pack
 from ray_st.models import ModelConfig
 from ray_st.models.saved import versions
 from ray_st.progress import Counter
+from ray_st.selftraining.course import course_of
 from ray_st.selftraining.folder import write_summary
 from ray_st.tasks.simclr import SimCLR, SimCLRConfig
 from ray_st.training.alarms import alarms
@@ -35,6 +36,7 @@ from ray_st.training.loop import fit
 from ray_st.training.rehearsal import rehearse
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
+from ray_st.training.trackers.opening import require_trackers
 
 NAME = "simclr"  # of the model in its card, by which a start is recognised
 
@@ -65,6 +67,9 @@ class Pairing:
             "left out for pairs of views",
             train.min_workers,
         )
+        every, rule = train.evaluate_every, "null where nothing is validated"
+        require(every is None, "train.evaluate_every", rule, every, "pass --method supervised")
+        require_trackers(train)
         rehearse(config.model, NAME, config.simclr.projection, train, has_pseudo=True)
         return cls(
             model=config.model, augment=config.augment, train=config.train, simclr=config.simclr
@@ -128,6 +133,7 @@ def pairing_stage(job: Job, out: Path, counter: Counter | None) -> dict[str, Any
         "steps": job.train.steps,
         "unreadable": {"training_views": sum(row["unreadable_images"] for row in log)},
         "warnings": alarms(log),
+        **course_of(job, str(out)),
         "seconds": {"pretrain": time.monotonic() - begun},
         "versions": versions(),
     }

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ray_st.config import UserError, as_dict
 from ray_st.data import parquet, storage
@@ -36,6 +35,7 @@ from ray_st.selftraining.acceptance import (
     require_holdout_used,
     write_chosen,
 )
+from ray_st.selftraining.course import course_of
 from ray_st.selftraining.folder import finished, write_summary
 from ray_st.tasks.detection import DetectConfig
 from ray_st.tasks.task import Task
@@ -46,12 +46,13 @@ from ray_st.training.loop import PREDICTIONS, fit
 
 
 def train_stage(
-    job: Job, out: Path, counter: Counter | None, facts: Mapping[str, Any] | None = None
+    job: Job, out: str | Path, counter: Counter | None, facts: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Train a model into its folder, unless it stands there already; returns its summary."""
+    """Train a model into its folder or bucket, unless it stands there; returns its summary."""
     if (summary := finished(out)) is not None:
         return summary
-    out.mkdir(parents=True, exist_ok=True)
+    out = str(out)
+    storage.make_folder(out)
     begun = time.monotonic()
     metrics = fit(replace(job, counter=counter), out)
     log = load_log(out)
@@ -67,6 +68,7 @@ def train_stage(
         "pseudo_images": 0 if job.pseudo is None else job.pseudo.rows.num_rows,
         "unreadable": _unreadable(job, out, log),
         "warnings": alarms(log),
+        **course_of(job, out),
         "seconds": {"train": time.monotonic() - begun},
         "versions": versions(),
     }
@@ -74,13 +76,15 @@ def train_stage(
     return summary
 
 
-def _unreadable(job: Job, out: Path, log: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _unreadable(job: Job, out: str, log: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """How often an image could not be read in training (worker 0), and of how many validation
     images there is no prediction.
     """
+    with parquet.opened(storage.join(out, PREDICTIONS)) as predictions:
+        num_predicted = predictions.metadata.num_rows
     return {
-        "training_views": sum(row["unreadable_images"] for row in log),
-        "validation_images": job.num_val - pq.read_metadata(out / PREDICTIONS).num_rows,
+        "training_views": sum(row.get("unreadable_images", 0) for row in log),
+        "validation_images": job.num_val - num_predicted,
     }
 
 

@@ -1,7 +1,7 @@
 """What in a training under way would worry us, each in one line with the next move.
 
 In: rows of metrics.jsonl, as written or as read back. Out: lines, the same for a terminal and for a
-summary. Next: `divergence.py`.
+summary. Next: `streams.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ _WIDEST_RATIO = 1e3  # of mean_human to mean_pseudo, or the other way
 def ringing(rows: Sequence[Row]) -> dict[str, str]:
     """What is wrong at the last of these rows: a line for each kind of alarm.
 
-    Rows before the last `PATIENCE` do not matter.
+    Rows of steps before the last `PATIENCE` do not matter, nor do those of evaluations.
     """
+    rows = _of_steps(rows[-2 * PATIENCE :])[-PATIENCE:]  # an evaluation a step at most
     if not rows:
         return {}
     found = {
-        "silence": _silence(rows[-PATIENCE:]),
+        "silence": _silence(rows),
         "ratio": _ratio(rows[-1]),
         "skipped": _skipped(rows[-1]),
     }
@@ -33,10 +34,15 @@ def ringing(rows: Sequence[Row]) -> dict[str, str]:
 def alarms(rows: Sequence[Row]) -> list[str]:
     """All that has been wrong in a run: of each kind of alarm the first, in order."""
     first: dict[str, str] = {}
+    rows = _of_steps(rows)
     for end in range(1, len(rows) + 1):
         for kind, line in ringing(rows[max(0, end - PATIENCE) : end]).items():
             first.setdefault(kind, line)
     return list(first.values())
+
+
+def _of_steps(rows: Sequence[Row]) -> Sequence[Row]:
+    return [row for row in rows if "val" not in row]
 
 
 def _silence(rows: Sequence[Row]) -> str:

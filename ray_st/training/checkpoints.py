@@ -1,14 +1,16 @@
 """What a run needs to go on as if nothing had happened: the model folder plus the training state.
 
 In: `TrainState` and the log so far. Out: a checkpoint folder, and the same read back. The
-optimiser's state is read with `weights_only`: nothing is unpickled. Next: `alarms.py`.
+optimiser's state is read with `weights_only`: nothing is unpickled. A checkpoint holds whole
+tensors, so it does not matter how many workers wrote it, nor whether each held all of the model.
+Next: `alarms.py`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,30 +19,37 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from ray_st.data import storage
 from ray_st.models.saved import WEIGHTS
 from ray_st.training.guard import Skipped
+from ray_st.training.sharding import spread, spread_state, whole
 from ray_st.training.step import TrainState
+from ray_st.training.trail import Trail
 from ray_st.training.trainable import bare
 
 STATE, LOG = "training_state.pt", "metrics.jsonl"
 
 
-def save_state(folder: Path, state: TrainState) -> None:
+def save_state(folder: Path | None, state: TrainState) -> None:
     """Write what a step changes, besides the saved model.
 
-    Where that holds averaged weights, those that are trained stand here.
+    Where that holds averaged weights, those that are trained stand here. All workers take part, for
+    the state may be spread over them; those without a folder keep nothing.
     """
-    last = {} if state.average is None else {"weights": bare(state.model).state_dict()}
-    torch.save(
-        {
-            "step": state.step,
-            "optimizer": state.optimizer.state_dict(),
-            "balance": state.balance.state_dict(),
-            "skipped": asdict(state.skipped),
-            **last,
-        },
-        folder / STATE,
-    )
+    keep = folder is not None
+    last = {}
+    if state.average is not None:
+        last["weights"] = whole(bare(state.model).state_dict(), keep=keep)
+    held = {
+        "step": state.step,
+        "optimizer": whole(state.optimizer.state_dict(), keep=keep),
+        "balance": state.balance.state_dict(),
+        "skipped": asdict(state.skipped),
+        "order": state.trail.joined(),
+        **last,
+    }
+    if folder is not None:
+        torch.save(held, folder / STATE)
 
 
 def load_state(folder: Path, state: TrainState, model: nn.Module) -> None:
@@ -50,10 +59,12 @@ def load_state(folder: Path, state: TrainState, model: nn.Module) -> None:
     if state.average is not None:
         state.average.model.load_state_dict(weights)
         weights = saved["weights"]
-    model.load_state_dict(weights)
-    state.optimizer.load_state_dict(saved["optimizer"])
+    held = model.state_dict()
+    model.load_state_dict({name: spread(each, held.get(name)) for name, each in weights.items()})
+    state.optimizer.load_state_dict(spread_state(saved["optimizer"], state.optimizer))
     state.balance = state.balance.resumed(saved["balance"])
     state.skipped = Skipped(**saved["skipped"])
+    state.trail = Trail(total=int(saved["order"], 16))
     state.step = saved["step"]
 
 
@@ -67,10 +78,23 @@ def finite(value: Any) -> Any:
 
 
 def save_log(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write metrics.jsonl, one object a logged step."""
-    (folder / LOG).write_text("".join(json.dumps(finite(row)) + "\n" for row in rows))
+    """Write metrics.jsonl, one object a logged step, and one an evaluation."""
+    (folder / LOG).write_text(as_lines(rows))
 
 
-def load_log(folder: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl back."""
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+def as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """JSON, a line a row."""
+    return "".join(json.dumps(finite(row)) + "\n" for row in rows)
+
+
+def load_log(folder: str | Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl back, from a folder or a bucket."""
+    text = storage.read(storage.join(str(folder), LOG)).decode()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def best_step(rows: list[dict[str, Any]], figure: str) -> int | None:
+    """The step whose evaluation had the highest figure, of equals the first; None without any."""
+    found = [(row["val"].get(figure), row["step"]) for row in rows if "val" in row]
+    known = [(value, -step) for value, step in found if value is not None]
+    return -max(known)[1] if known else None

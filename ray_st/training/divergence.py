@@ -2,7 +2,7 @@
 
 In: the last step's report and batch. Out: `Divergence`, which workers return (what they raised
 would be tried again, `train.max_failures` times, and end the same way); `DivergedError`, one line
-for the user, who finds the rest in bad_step.json. Next: `streams.py`.
+for the user, who finds the rest in bad_step.json. Next: `saving.py`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
 from ray_st.config import UserError
+from ray_st.data import storage
 from ray_st.data.batches import Batch
 from ray_st.data.labels import Origin
-from ray_st.training.checkpoints import save_log
+from ray_st.training.checkpoints import LOG, as_lines
 from ray_st.training.step import StepReport
 
 BAD_STEP = "bad_step.json"
@@ -48,14 +48,15 @@ class Divergence:
             log=log,
         )
 
-    def left_in(self, folder: Path) -> DivergedError:
-        """Write bad_step.json, and the log so far; returns what to raise."""
-        save_log(folder, [*self.log])
+    def left_in(self, place: str) -> DivergedError:
+        """Write bad_step.json, and the log so far, into a folder or bucket; what to raise."""
+        storage.put(storage.join(place, LOG), as_lines(self.log).encode())
         text = json.dumps(_told({**self.row, "image_ids": self.image_ids}), indent=2)
-        (folder / BAD_STEP).write_text(text + "\n")
+        bad_step = storage.join(place, BAD_STEP)
+        storage.put(bad_step, f"{text}\n".encode())
         return DivergedError(
             f"train.max_skipped_steps: the loss or gradient of {self.in_a_row} steps in a row, up "
-            f"to step {self.row['step']}, was no finite number; {folder / BAD_STEP} holds the last "
+            f"to step {self.row['step']}, was no finite number; {bad_step} holds the last "
             "one's losses and image ids: look at these images, or pass a lower train.lr and "
             "another --out"
         )

@@ -1,6 +1,6 @@
 """One training run, as it is sent to its workers.
 
-In: configs, and references into the object store. Out: `Job`. Next: `loop.py`.
+In: configs, and references into the object store. Out: `Job`. Next: `validate.py`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Job:
     recipe: Mapping[str, Any]
     counter: Counter | None
     start: Mapping[str, Any] = field(default_factory=dict)  # what a summary says of `init`
+    out: str = ""  # the run's folder or bucket; `fit` says it
 
     @property
     def images_a_step(self) -> int:

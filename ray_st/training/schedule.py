@@ -1,6 +1,6 @@
 """How a student (or a teacher) is trained: the settings, and the learning rate of a step.
 
-In: numbers from a recipe. Out: `TrainConfig`, `learning_rate`. Next: `trainable.py`.
+In: numbers from a recipe. Out: `TrainConfig`, `learning_rate`. Next: `restarts.py`.
 """
 
 from __future__ import annotations
@@ -86,6 +86,16 @@ class TrainConfig:
     """Steps between two resumable checkpoints."""
     max_failures: int = 3
     """How often a dead worker group is started again, from its last checkpoint."""
+    evaluate_every: int | None = None
+    """Steps between two evaluations on the validation images; null: at the end only."""
+    preemption_every: int | None = None
+    """Steps between two looks for a notice that a node will be taken away, upon which a checkpoint
+    is saved; null: none. All workers wait for each other at a look."""
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Who is told what metrics.jsonl is told, besides TensorBoard's files."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every worker holds the whole model; fsdp: only its share of weights, gradients and
+    optimiser state, for models too large for one GPU."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "cpus_per_worker", "log_every", "accumulate"):
@@ -129,6 +139,26 @@ class TrainConfig:
             "false for several workers without train.use_gpu",
             self.sync_batchnorm,
             "PyTorch synchronises BatchNorm between GPUs only",
+        )
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        for name in ("evaluate_every", "preemption_every"):
+            every = getattr(self, name)
+            require(every is None or every >= 1, f"train.{name}", "null or at least 1", every)
+        listed = self.trackers
+        require(len({*listed}) == len(listed), "train.trackers", "names, each once", listed)
+        require(
+            not (self.compile and self.parallel == "fsdp"),
+            "train.compile",
+            "false with train.parallel fsdp",
+            self.compile,
+        )
+        require(
+            self.ema_decay is None or self.parallel != "fsdp",
+            "train.ema_decay",
+            "null with train.parallel fsdp, where no worker holds all weights to average",
+            self.ema_decay,
         )
 
     def _check_sizes(self) -> None:

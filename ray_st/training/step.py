@@ -1,7 +1,7 @@
 """One step: gradient, clip, move, unless its numbers went bad.
 
 In: `TrainState` and a `Batch`. Out: the state moved on and a `StepReport`, most of it still on the
-device, so that nothing waits for it. Next: `checkpoints.py`.
+device, so that nothing waits for it. Next: `due.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from ray_st.training.gradient import gradient
 from ray_st.training.guard import Skipped, Statistics
 from ray_st.training.loss_balance import HUMAN, PSEUDO, BalancedLoss, LossBalance
 from ray_st.training.schedule import TrainConfig, learning_rate
+from ray_st.training.sharding import gathered
+from ray_st.training.trail import Trail
 from ray_st.training.trainable import bare
 
 
@@ -37,6 +39,7 @@ class TrainState:
     step: int  # steps done
     average: Average | None = None  # of the weights, where one is asked for
     skipped: Skipped = field(default_factory=Skipped)  # of the steps done
+    trail: Trail = field(default_factory=Trail)  # of their images
     statistics: Statistics = field(init=False)  # as they stood before the last step
 
     def __post_init__(self) -> None:
@@ -100,8 +103,9 @@ def train_step(
     state.optimizer.zero_grad(set_to_none=True)
     learn = gradient if config.accumulate == 1 else gradient_in_parts
     learned = learn(state.model, batch, objective, state.balance, config)
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    norm = gathered(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm))
     loss = _moved(state, learned.loss, norm)
+    state.trail.add(state.step, batch.image_ids.cpu(), batch.origins.cpu())
     pseudo = [
         one.amount()
         for one, origin in zip(batch.labels, batch.origins.tolist(), strict=True)

@@ -1,7 +1,7 @@
 """From a built model to one that can be trained: what moves its weights, and how it computes.
 
 In: a model and a `TrainConfig`. Out: an optimiser; the model with synchronised BatchNorms; what a
-step runs, compiled; and the model again that all of it stands around. Next: `freezing.py`.
+step runs, compiled; and the model again that all of it stands around. Next: `sharding.py`.
 """
 
 from __future__ import annotations

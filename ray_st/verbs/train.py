@@ -6,20 +6,20 @@ In: labelled images, perhaps a folder that `label` left. Out: a model folder. Ne
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from ray_st.cluster.placement import require_fits, training_needs
 from ray_st.cluster.session import resources
+from ray_st.data import parquet, storage
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.progress import shown
+from ray_st.selftraining.course import course_words
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.saying import headline, unread
@@ -35,7 +35,7 @@ class TrainVerb(Verb):
     """Train a teacher or a student."""
 
     out: str = "runs/train"
-    """Folder of the results; running the same again goes on with it."""
+    """Folder or bucket of the results; running the same again goes on with it."""
     pseudo: str | None = None
     """Folder that `ray-st label` or `ray-st policy` left: train on its labels too."""
     task: TaskName = "detection"
@@ -67,10 +67,9 @@ def run(config: TrainVerb, console: Console) -> None:
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
     )
 
-    def work(where: str) -> dict[str, Any]:
-        out = Path(where)
+    def work(out: str) -> dict[str, Any]:
         require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
-        pq.write_table(val.rows, out / "val.parquet")
+        parquet.write(storage.join(out, "val.parquet"), val.rows)
         job = training_job(
             learning, human=human, val=val, pseudo=pseudo, init=init, recipe=recipe_of(config)
         )
@@ -78,8 +77,9 @@ def run(config: TrainVerb, console: Console) -> None:
             extra = {"findings": materials.findings}
             return train_stage(job, out, counters["train"], extra)
 
-    summary = complete(config, console, plan, work, warnings, init)
+    summary = complete(config, console, plan, work, warnings, init, anywhere=True)
     if summary is not None:
         metrics = summary[role_of(has_pseudo=pseudo is not None)]
         result = headline(metrics, summary["figures"])
-        console.print(f"train      {result}{unread(summary)}", highlight=False)
+        result += f"{course_words(summary)}{unread(summary)}"
+        console.print(f"train      {result}", highlight=False)
