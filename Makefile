@@ -33,6 +33,7 @@ chaos: $(VENV)/.tested
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/labeling.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/detector.py
 	$(BIN)/python benchmarks/policy.py

@@ -410,9 +410,8 @@ def test_a_trial_that_diverges_is_a_finding_and_no_failure(
     human: LabeledSet, val: LabeledSet, pool: LabeledSet, tmp_path: Path
 ) -> None:
     config = SweepConfig(alphas=(1e39,), steps=2, plain_at_largest=False)  # beyond float32
-    job = student_job(
-        human, val, pool, replace(LEARNING.train, loaders=0, max_skipped_steps=0, num_workers=0)
-    )
+    train = replace(LEARNING.train, loaders=0, max_skipped_steps=0)
+    job = student_job(human, val, pool, train)
     console = Console(file=io.StringIO(), width=500)
     summary = sweep_stage(job, config, tmp_path, at_once=1, console=console)
     (row,) = summary["sweep"]
