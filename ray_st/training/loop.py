@@ -17,6 +17,7 @@ from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, Scalin
 
 from ray_st.data import storage
 from ray_st.data.feed import Share
+from ray_st.ray_compat import hurry_starts
 from ray_st.training.due import Due
 from ray_st.training.job import Job
 from ray_st.training.restarts import RAY_FOLDER
@@ -88,6 +89,7 @@ def fit(job: Job, out: str | Path, name: str = "train") -> dict[str, float | Non
             failure_config=FailureConfig(max_failures=config.max_failures),
         ),
     )
+    hurry_starts(trainer.scaling_config)
     result = trainer.fit()
     publish(result.checkpoint, RUN_FILES, place)
     _publish_best(result, storage.join(place, BEST))
