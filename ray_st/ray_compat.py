@@ -11,16 +11,19 @@ and runs the tests. Next: `progress.py`.
   plug-in point takes a class | ids as int64 |
 | `use_datasource_v2` | which reader of Parquet; young | the old starts four times as soon |
 | execution callbacks | the only way to end an execution from outside; private | instantiated bare |
+| `RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S` | how long a gang waits for all its workers; known by its
+  environment only | 60 s |
 | names of loggers | Ray's own bars and their notices; private | |
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.dataset
@@ -29,6 +32,9 @@ import ray.data
 from pyarrow import fs
 from ray.data.checkpoint import CheckpointConfig, IdColumnCheckpointManager
 from ray.util.annotations import RayDeprecationWarning
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
 
 Retries = dict[str, int]
 
@@ -126,6 +132,15 @@ def _calling(each_step: Callable[[], None], unwritten: list[int]) -> type[Any]:
             unwritten.extend(op.metrics.num_tasks_failed for op in writes)
 
     return EachStep
+
+
+def hurry_starts(scaling: ScalingConfig) -> None:
+    """Let an elastic gang give up soon on a size that is no longer there; before it is started.
+
+    When a node is lost Ray Train first tries the size that was, until this time is over.
+    """
+    if scaling.elasticity_enabled:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
 
 
 def quieten() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import pytest
+from ray.train import ScalingConfig
 from ray.train.v2.api.preemption import PreemptionInfo
 
 from ray_st.config import UserError
+from ray_st.ray_compat import hurry_starts
 from ray_st.training.due import Due
 from ray_st.training.schedule import TrainConfig
 
@@ -86,3 +91,19 @@ def test_what_a_user_writes_wrong(changes: dict[str, object], said: str) -> None
     with pytest.raises(UserError) as caught:
         TrainConfig(**changes)  # type: ignore[arg-type]
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "before", "after"),
+    [((1, 2), None, "20"), ((1, 2), "45", "45"), (2, None, None)],
+)
+def test_only_an_elastic_gang_is_hurried(
+    monkeypatch: pytest.MonkeyPatch, num_workers: Any, before: str | None, after: str | None
+) -> None:
+    name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+    monkeypatch.setenv(name, "set, so that it is put back")
+    monkeypatch.delenv(name)
+    if before is not None:
+        monkeypatch.setenv(name, before)
+    hurry_starts(ScalingConfig(num_workers=num_workers))
+    assert os.environ.get(name) == after

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
 from pathlib import Path
 
 import pytest
+from doubles import Mlflow, Wandb
 from events import read_events
 
 from ray_st.config import UserError
@@ -86,3 +88,53 @@ def test_a_tracker_that_is_not_installed(name: str) -> None:
         "a cluster, or leave it out"
     )
     require_trackers(TrainConfig())
+
+
+def test_wandb_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", server)
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    for begun_at, steps, factor in ((0, range(1, 7), 1), (4, range(5, 9), 10)):
+        told = opened(TrainConfig(trackers=("wandb",)), tracked(tmp_path, begun_at))
+        for step in steps:
+            told.put({"step": step, "loss": float(factor * step)})
+    told.put({"step": 8, "val": {"AP": 50.0}})
+    told.close()
+    (run,) = server.runs.values()
+    assert (run.project, run.name, run.config) == ("ray_st", str(tmp_path), {"train": {"steps": 9}})
+    assert [row["loss"] for row in run.history.values()] == [1, 2, 3, 4, 5, 60, 70, 80]
+    assert run.history[8] == {"loss": 80.0, "val/AP": 50.0}
+    assert run.is_finished
+
+
+def test_mlflow_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Mlflow()
+    monkeypatch.setitem(sys.modules, "mlflow", server)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", server.entities)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    for begun_at, steps, factor in ((0, range(1, 7), 1), (4, range(5, 9), 10)):
+        told = opened(TrainConfig(trackers=("mlflow",)), tracked(tmp_path, begun_at))
+        for step in steps:
+            told.put({"step": step, "loss": float(factor * step)})
+    told.put({"step": 8, "val": {"AP/a:b": 50.0}})
+    told.close()
+    (run,) = server.runs
+    sent = [(each.key, each.step, each.value) for each in run.metrics]
+    assert [row for row in sent if row[0] == "loss"] == [
+        ("loss", step, float(step if step < 7 else 10 * step)) for step in range(1, 9)
+    ]
+    assert sent[-1] == ("val/AP/a_b", 8, 50.0)  # a name that MLflow takes
+    assert run.params == {"train.steps": "9"}
+    assert run.status == "FINISHED"
+
+
+def test_mlflow_must_know_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError) as caught:
+        require_trackers(TrainConfig(trackers=("mlflow",)))
+    assert str(caught.value) == (
+        "train.trackers: mlflow must know its server; set MLFLOW_TRACKING_URI, for the workers too"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    require_trackers(TrainConfig(trackers=("mlflow",)))

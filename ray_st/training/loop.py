@@ -17,6 +17,7 @@ from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, Scalin
 
 from ray_st.data import storage
 from ray_st.data.feed import Share
+from ray_st.ray_compat import hurry_starts
 from ray_st.training.divergence import Divergence
 from ray_st.training.due import Due
 from ray_st.training.job import Job
@@ -99,6 +100,7 @@ def fit(job: Job, out: str | Path, name: str = "train") -> dict[str, float | Non
             failure_config=FailureConfig(max_failures=config.max_failures),
         ),
     )
+    hurry_starts(trainer.scaling_config)
     result = trainer.fit()
     if isinstance(result.return_value, Divergence):
         raise result.return_value.left_in(place)

@@ -12,6 +12,8 @@ from typing import Any
 
 from ray_st.training.trackers.tracker import PROJECT, Tracked
 
+_MOST_FIELDS = 100  # that a server takes at once
+
 
 class MLflow:
     """MLflow, by its client; a number that it has of a step, or of a later one, is not sent."""
@@ -29,8 +31,14 @@ class MLflow:
         self._run = (found[0] if found else self._client.create_run(place, tags=tags)).info.run_id
         self._last: dict[str, int] = {}
         if self._is_new:
-            for key, value in _flat(run.recipe).items():
-                self._client.log_param(self._run, key, value)
+            self._describe(run.recipe)
+
+    def _describe(self, recipe: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        fields = [Param(key, value) for key, value in _flat(recipe).items()]
+        for first in range(0, len(fields), _MOST_FIELDS):
+            self._client.log_batch(self._run, params=fields[first : first + _MOST_FIELDS])
 
     def put(self, step: int, scalars: Mapping[str, float]) -> None:
         """Send what is new."""
