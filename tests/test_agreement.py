@@ -121,6 +121,9 @@ def test_maps():
     got["class_map"][1, 0, 0] = 2
     with pytest.raises(DisagreementError, match=r"the class of a pixel: .* differs by 0\.4"):
         maps_agree(got, outputs, expected)
+    got["class_map"][1, 0, 0] = 255
+    with pytest.raises(DisagreementError, match="names class id 255, which is none"):
+        maps_agree(got, outputs, expected)
     got["class_map"][1, 0, 0] = 1
     got["confidence"][0, 1, 2] += 2 * SCORES
     with pytest.raises(DisagreementError, match=r"a pixel's confidence differs by 0\.002"):

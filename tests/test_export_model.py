@@ -51,14 +51,14 @@ def make(folder, task, **changes):
     config = ModelConfig(**{**TINY, **changes})
     torch.manual_seed(0)
     model = lived_in(build(config, task, len(CLASSES)))
+    views = torch.from_numpy(noise_views(config.image_size_px)).permute(0, 3, 1, 2)
     with torch.no_grad():
+        outputs = model(views)
         if task == "detection":
-            model.boxes.predict.weight *= 0.05  # boxes about as large as their anchors
-            model.classes.predict.weight *= 0.2
+            model.classes.predict.weight *= 2 / outputs.class_logits.std()
+            model.boxes.predict.weight *= 0.3 / outputs.box_codes.std()  # not far from anchors
         else:  # logits of each class around 0, with a deviation of 2
-            views = torch.from_numpy(noise_views(config.image_size_px)).permute(0, 3, 1, 2)
-            logits = model(views)
-            model.predict.bias -= logits.transpose(0, 1).flatten(1).mean(dim=1)
+            model.predict.bias -= outputs.transpose(0, 1).flatten(1).mean(dim=1)
             scale = 2 / model(views).std()
             model.predict.weight *= scale
             model.predict.bias *= scale
