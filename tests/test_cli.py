@@ -100,6 +100,7 @@ def command(verb, world):
             "label": ["--images", images, "--teacher", teacher],
             "policy": ["--pseudo", str(world / "pseudo")],
             "export": ["--pseudo", str(world / "pseudo"), "--format", "coco"],
+            "export-model": ["--model", teacher, "--format", "torch"],
             "eval": ["--model", teacher, "--data", good],
             "sweep": [*student, "--sweep.alphas", "0.5", "2"],
             "report": [str(world / "pseudo")],
@@ -460,7 +461,7 @@ def test_help_names_every_field(capsys, verb, flag):
     assert main([verb, flag]) == 0
     text = capsys.readouterr().out
     assert VERBS[verb] in " ".join(text.replace("│", " ").split())
-    fields = paths(import_module(f"ray_st.verbs.{verb}").CONFIG)
+    fields = paths(import_module(f"ray_st.verbs.{verb.replace('-', '_')}").CONFIG)
     for name in (name for name, kind in fields.items() if not section_of(kind)):
         assert f"--{name.replace('_', '-')}" in text
 
@@ -519,6 +520,17 @@ FINISHED = {
         "thresholds": {"cat": 0.5},
     },
     "export": {"exported": {"images": 12.5, "empty": 0, "named_by_id": 0, "failures": 0}},
+    "export-model": {
+        "file": "model.pt2",
+        "file_bytes": 12_500_000,
+        "checked": {
+            "images": 3,
+            "what": "boxes",
+            "compared": 7,
+            "near_ties": 0,
+            "largest": {"scores": 1e-7},
+        },
+    },
     "eval": {"model": FIGURES},
     "sweep": {"sweep": [{"alpha": 12.5, "normalised": True, **FIGURES}]},
 }
@@ -535,7 +547,7 @@ def test_what_is_finished_is_printed_without_a_cluster(world, capsys, monkeypatc
     folder.claim(Path("done"), "".join(line for line in printed if not line.startswith("# ")))
     folder.write_summary(Path("done"), {"figures": ["AP", "AP50"], **FINISHED[verb]})
     # Nothing listens there: to look for a cluster would be refused.
-    needs_none = verb in ("policy", "export")
+    needs_none = verb in ("policy", "export", "export-model")
     nowhere = [] if needs_none else ["--address", "ray://127.0.0.1:1"]
     assert main([*words, *nowhere]) == 0
     printed = capsys.readouterr().out

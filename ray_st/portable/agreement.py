@@ -33,7 +33,7 @@ class Agreement:
     largest: Mapping[str, float]
     what: str  # is counted in `compared`
     compared: int
-    near_ties: int = 0  # images that agree but for a choice between equals
+    near_ties: int = 0  # times an image agreed but for a choice between equals
 
 
 def together(parts: Iterable[Agreement]) -> Agreement:
@@ -106,7 +106,9 @@ def _pool(
         )
 
     strict = found(detect.score_floor, detect.max_candidates)
-    wide = found(max(0.0, detect.score_floor - SCORES), 2 * detect.max_candidates)
+    every = found(max(0.0, detect.score_floor - SCORES), outputs.class_logits.numel())
+    least = strict.scores.min() if len(strict) else 1.0
+    wide = every[(every.scores >= least - SCORES) | (every.scores <= detect.score_floor)]
     inside = {row.tobytes() for row in _table(strict)}
     is_extra = np.array([row.tobytes() not in inside for row in _table(wide)], bool)
     columns = (x.numpy() for x in (wide.boxes_xyxy, wide.class_ids, wide.scores))
@@ -131,7 +133,9 @@ def maps_agree(
         full = F.interpolate(outputs[i : i + 1], size_hw, mode="bilinear", align_corners=False)
         shares = full[0].softmax(dim=0)
         best, ids = shares.amax(dim=0).numpy(), torch.from_numpy(class_map).long()
-        own = shares.gather(0, ids[None].clamp(max=len(shares) - 1))[0].numpy()
+        if (class_map >= len(shares)).any():
+            raise DisagreementError(f"class_map names class id {class_map.max()}, which is none")
+        own = shares.gather(0, ids[None])[0].numpy()
         other = class_map != wanted.class_map
         near_ties += int(other.any())
         worst = max(worst, _within(np.abs(confidence - best), SCORES, "a pixel's confidence"))

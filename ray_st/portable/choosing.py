@@ -30,8 +30,14 @@ class Scored(NamedTuple):
 
 
 def candidates(outputs: Outputs, anchors: Tensor, side_px: int, detect: DetectConfig) -> Scored:
-    """Boxes that suppression chooses from: the best of each image, level or class."""
-    anchor, class_ids, scores = _leading(outputs, detect)
+    """Boxes that suppression chooses from: the best of each image, level or class.
+
+    They stand in the order of anchors, then classes, which decides between equal scores.
+    """
+    logits, num_classes = outputs.class_logits, outputs.class_logits.shape[2]
+    spot = torch.cat(_leading(outputs, detect), dim=1).sort(dim=1).values
+    anchor, class_ids = spot // num_classes, spot % num_classes
+    scores = logits.flatten(1).gather(1, spot).sigmoid()
     codes = outputs.box_codes.gather(1, anchor[..., None].expand(-1, -1, 4))
     boxes = decode(codes, anchors[anchor]).clamp(0, side_px)
     least_side = (boxes[..., 2:] - boxes[..., :2]).amin(dim=-1)
@@ -39,36 +45,31 @@ def candidates(outputs: Outputs, anchors: Tensor, side_px: int, detect: DetectCo
     return Scored(boxes, class_ids, torch.where(counts, scores, 0.0))
 
 
-def _leading(outputs: Outputs, detect: DetectConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Anchor, class and score of the candidates, each (b, n)."""
+def _leading(outputs: Outputs, detect: DetectConfig) -> list[Tensor]:
+    """Where the candidates stand in each image's flat logits: anchor * classes + class."""
     logits, limit = outputs.class_logits, detect.max_candidates
+    num_anchors, num_classes = logits.shape[1], logits.shape[2]
     if detect.candidates == "class":
-        return _leading_of_classes(logits, limit)
-    sizes = [logits.shape[1]]
-    if detect.candidates == "level":
-        sizes = [ANCHORS_PER_LOCATION * height * width for height, width in outputs.feature_sizes]
+        anchor = logits.topk(min(limit, num_anchors), dim=1).indices
+        return [(anchor * num_classes + torch.arange(num_classes)).flatten(1)]
+    if detect.candidates == "image":
+        return [_leading_spots(logits, limit)]
+    sizes = [ANCHORS_PER_LOCATION * height * width for height, width in outputs.feature_sizes]
     starts = accumulate(sizes[:-1], initial=0)
-    parts = [_leading_of_spots(part, limit) for part in torch.split(logits, sizes, dim=1)]
-    moved = [(at + start, k, s) for (at, k, s), start in zip(parts, starts, strict=True)]
-    anchor, class_ids, scores = (torch.cat(columns, dim=1) for columns in zip(*moved, strict=True))
-    return anchor, class_ids, scores
+    parts = torch.split(logits, sizes, dim=1)
+    return [
+        _leading_spots(part, limit) + start * num_classes
+        for part, start in zip(parts, starts, strict=True)
+    ]
 
 
-def _leading_of_spots(logits: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+def _leading_spots(logits: Tensor, limit: int) -> Tensor:
     num_anchors, num_classes = logits.shape[1], logits.shape[2]
-    # A spot that `limit` others surpass holds no candidate. In the order of anchors, as ties go.
-    spots = logits.amax(dim=2).topk(min(limit, num_anchors), dim=1).indices.sort(dim=1).values
-    scores = logits.gather(1, spots[..., None].expand(-1, -1, num_classes)).sigmoid().flatten(1)
-    scores, order = scores.sort(dim=1, descending=True)
-    scores, order = scores[:, :limit], order[:, :limit]
-    return spots.gather(1, order // num_classes), order % num_classes, scores
-
-
-def _leading_of_classes(logits: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    num_anchors, num_classes = logits.shape[1], logits.shape[2]
-    scores, anchor = logits.sigmoid().transpose(1, 2).topk(min(limit, num_anchors), dim=2)
-    class_ids = torch.arange(num_classes).view(1, -1, 1).expand_as(anchor)
-    return anchor.flatten(1), class_ids.flatten(1), scores.flatten(1)
+    # An anchor that `limit` others surpass holds no candidate.
+    anchor = logits.amax(dim=2).topk(min(limit, num_anchors), dim=1).indices
+    rows = logits.gather(1, anchor[..., None].expand(-1, -1, num_classes)).flatten(1)
+    best = rows.topk(min(limit, min(limit, num_anchors) * num_classes), dim=1).indices
+    return anchor.gather(1, best // num_classes) * num_classes + best % num_classes
 
 
 def chosen(found: Scored, detect: DetectConfig) -> Scored:

@@ -45,24 +45,7 @@ def export_model_stage(
     side_px = saved.card.model.image_size_px
     head = head_of(task, model, side_px, wanted)
     views = np.concatenate([noise_views(side_px), images])
-    file, scratch = out / FILES[name], out / _UNCHECKED / FILES[name]
-    scratch.parent.mkdir(exist_ok=True)
-    try:
-        # A file's weights lie as any program expects them, not as they are fastest here.
-        plain = saved.load().to(memory_format=torch.contiguous_format)
-        write(name, plain, head, side_px, scratch)
-        run = opened(name, scratch)
-        found = compared(run, model, head, views)
-        example = run(_pixels(views[:2]))
-        scratch.rename(file)
-    except DisagreementError as error:
-        raise UserError(
-            f"format: the {name} file gave other results than the model ({error}), so it was not "
-            "kept; try the other format, or another model.backbone"
-        ) from error
-    finally:
-        scratch.unlink(missing_ok=True)
-        scratch.parent.rmdir()
+    found, example = _kept(saved, model, head, name, views, out)
     warnings = _unproved(found, wanted) + _name_classes(saved.card.classes, name, out)
     detect = task.detect if isinstance(task, Detection) and wanted == "labels" else None
     checked = {"images": len(views), "batches": [1, _BATCH], **asdict(found)}
@@ -73,7 +56,7 @@ def export_model_stage(
         "format": name,
         "outputs": wanted,
         "file": FILES[name],
-        "file_bytes": file.stat().st_size,
+        "file_bytes": (out / FILES[name]).stat().st_size,
         "checked": checked,
         "warnings": warnings,
         "classes": list(saved.card.classes),
@@ -83,6 +66,33 @@ def export_model_stage(
     }
     write_summary(out, summary)
     return summary
+
+
+def _kept(
+    saved: SavedModel, model: nn.Module, head: Head, name: Format, views: np.ndarray, out: Path
+) -> tuple[Agreement, dict[str, np.ndarray]]:
+    """Write a file and compare it; how close it is, and what it gives for two views."""
+    scratch = out / _UNCHECKED / FILES[name]
+    scratch.parent.mkdir(exist_ok=True)
+    # A file's weights lie as any program expects them, not as they are fastest here.
+    plain = saved.load().to(memory_format=torch.contiguous_format)
+    for weight in plain.parameters():
+        weight.requires_grad = False
+    try:
+        write(name, plain, head, saved.card.model.image_size_px, scratch)
+        run = opened(name, scratch)
+        found = compared(run, model, head, views)
+        example = run(_pixels(views[:2]))
+        scratch.rename(out / FILES[name])
+    except DisagreementError as error:
+        raise UserError(
+            f"format: the {name} file gave other results than the model ({error}), so it was not "
+            "kept; try the other format, or another model.backbone"
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+        scratch.parent.rmdir()
+    return found, example
 
 
 def compared(run: Run, model: nn.Module, head: Head, views: np.ndarray) -> Agreement:
