@@ -142,13 +142,13 @@ def _check_data(
     done.note(check_labels(human, val, done.kind, done.sampling))
     if has_model and done.kind is Detections:
         done.note(check_objects(human, val, config.model, config.detect))
-    sets = {"data.val": val.rows, "data.train": human.rows}
+    sets, tolerated = {"data.val": val.rows, "data.train": human.rows}, {}
     if materials.pool is not None:
         field_ = "data.unlabeled" if config.data.unlabeled else "data.labeled_images"
-        sets[field_] = materials.pool
+        sets[field_], tolerated[field_] = materials.pool, config.label.max_failure_rate
     if pseudo is not None:
         sets["pseudo"] = pseudo
-    done.note(check_files(sets, config.model.image_size_px, done.sampling))
+    done.note(check_files(sets, config.model.image_size_px, done.sampling, tolerated))
 
 
 def _check_settings(

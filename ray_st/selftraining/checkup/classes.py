@@ -96,10 +96,10 @@ def _amount(where: str, counts: Counts) -> Finding:
     ordered = sorted(labelled, key=lambda name: -labelled[name])
     few = [name for name in ordered if labelled[name] < _FEW and counts.unit != "pixels"]
     total, said = sum(labelled.values()), f"{len(counts.amounts)} images, "
-    said += f"{total} {counts.unit} of {len(counts.classes)} classes"
+    said += f"{total:,} {counts.unit} of {len(counts.classes)} classes"
     if len(ordered) > 1:
         most, least = ordered[0], ordered[-1]
-        said += f", most {most} ({labelled[most]}), fewest {least} ({labelled[least]})"
+        said += f", most {most} ({labelled[most]:,}), fewest {least} ({labelled[least]:,})"
     numbers = {"images": len(counts.amounts), counts.unit: counts.by_class()}
     if not few:
         return Finding(severity="fine", where=where, what=said, numbers=numbers)
@@ -131,7 +131,7 @@ def bare_images(where: str, counts: Counts) -> list[Finding]:
 
 
 def mended(where: str, labeled: LabeledSet, labels: int) -> list[Finding]:
-    """Say what the reader mended of a set with so many boxes, maps or classed images."""
+    """Say what the reader mended or left out; `labels` is the number of boxes, maps or images."""
     findings: Mapping[str, int] = labeled.findings
     if not findings:
         return []
@@ -141,7 +141,7 @@ def mended(where: str, labeled: LabeledSet, labels: int) -> list[Finding]:
         Finding(
             severity=graded(worst, warn=_MUCH_MENDED),
             where=where,
-            what=f"the reader mended {', '.join(f'{what}: {n}' for what, n in counts.items())}",
+            what=f"found in reading: {', '.join(f'{n} {what}' for what, n in counts.items())}",
             move="look at a few of them: the export may be wrong" if worst > _MUCH_MENDED else "",
             numbers=dict(findings),
         )

@@ -25,7 +25,7 @@ from ray_st.selftraining.checkup.finding import Finding, graded, named, percent
 THREADS = 16  # asking is waiting
 _AT_ONCE = 100  # files that a thread asks for
 _DECODERS = 8  # images in memory at once
-_MANY = 0.1  # of a set's images: something is wrong with the whole of it
+MANY = 0.1  # of a set's images: something is wrong with the whole of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +93,14 @@ def _look(uri: str, *, size_px: int) -> Look:
     return Look(uri=uri, size_hw=source.size_hw, kind=source.kind)
 
 
-def missing(where: str, found: Mapping[str, Stat]) -> list[Finding]:
+def missing(where: str, found: Mapping[str, Stat], most: float = MANY) -> list[Finding]:
     """Say which files are listed and are not there, of those that were asked for."""
     gone = [uri for uri, stat in found.items() if not stat.is_there]
     if not gone:
         return []
     return [
         Finding(
-            severity=graded(len(gone) / len(found), warn=0, fail=_MANY),
+            severity=graded(len(gone) / len(found), warn=0, fail=most),
             where=where,
             what=f"{len(gone)} of {len(found)} image files are not there, such as {gone[0]}",
             move="bring them, or take them off the list: they count for nothing",
@@ -109,8 +109,11 @@ def missing(where: str, found: Mapping[str, Stat]) -> list[Finding]:
     ]
 
 
-def readable(where: str, seen: Sequence[Look], total: int) -> list[Finding]:
-    """Say what of the images that were tried cannot be read, and what the others are."""
+def readable(where: str, seen: Sequence[Look], total: int, most: float = MANY) -> list[Finding]:
+    """Say what of the images that were tried cannot be read, and what the others are.
+
+    More than the share `most` is a failure.
+    """
     bad = [look for look in seen if look.error is not None]
     kinds = Counter(look.kind for look in seen if look.error is None)
     tried = f"{len(seen)}" if len(seen) == total else f"{len(seen)} of {total}"
@@ -125,7 +128,7 @@ def readable(where: str, seen: Sequence[Look], total: int) -> list[Finding]:
         first = f"{PurePosixPath(bad[0].uri).name}: {bad[0].error}"
         return [
             Finding(
-                severity=graded(len(bad) / len(seen), warn=0, fail=_MANY),
+                severity=graded(len(bad) / len(seen), warn=0, fail=most),
                 where=where,
                 what=f"{len(bad)} of the images tried ({tried}) cannot be read, such as {first}",
                 move="mend or remove them: they count for nothing",
@@ -167,7 +170,7 @@ def other_sizes(
     )
     return [
         Finding(
-            severity=graded(share, warn=0, fail=_MANY),
+            severity=graded(share, warn=0, fail=MANY),
             where=where,
             what=f"{len(wrong)} of {len(pairs)} images ({percent(share)}) are of another size than "
             f"is listed{turned}, such as {PurePosixPath(look.uri).name}: "

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.labels import Detections, Labels, Origin
+from ray_st.data.labels import Detections, Labels, Origin, SegmentationMap
 from ray_st.data.order import images_at, positions_of, stream_seed
 from ray_st.data.rows import unpack
 from ray_st.data.views import Views, augmented_views
-from ray_st.selftraining.checkup.finding import Finding, graded, percent
+from ray_st.selftraining.checkup.finding import Finding, percent
 from ray_st.training.schedule import TrainConfig
 
 ENOUGH_VIEWS = 64  # to say how much of the labels they show
@@ -90,20 +90,17 @@ def surviving_labels(first: FirstViews) -> list[Finding]:
         return []
     survive = float(after.sum() / before.sum()) if before.sum() else 1.0
     bare, bare_before = float((after == 0).mean()), float((before == 0).mean())
-    is_boxes = isinstance(first.sources[0], Detections)
-    few = is_boxes and survive < _FEW_SURVIVE
-    many_bare = graded(bare - bare_before, warn=_MANY_BARE) == "warn"
-    said = f"{after.mean():.2f} boxes a view, {before.mean():.2f} in the images they show"
-    if not is_boxes:
-        said = f"{percent(float(after.mean()))} of each view is labelled, padding aside or not"
+    said = _words(type(first.sources[0]), float(before.mean()), float(after.mean()))
+    few = isinstance(first.sources[0], Detections) and survive < _FEW_SURVIVE
+    is_poor = few or bare - bare_before > _MANY_BARE
     return [
         Finding(
-            severity="warn" if few or many_bare else "fine",
+            severity="warn" if is_poor else "fine",
             where="augment",
             what=f"the first {count} {first.origin.name.lower()} views: {said}; "
             f"{percent(bare)} of the views have no label",
             move="narrow augment.scale_jitter: what it crops away teaches nothing"
-            if few or many_bare
+            if is_poor
             else "",
             numbers={
                 "views": count,
@@ -114,6 +111,15 @@ def surviving_labels(first: FirstViews) -> list[Finding]:
             },
         )
     ]
+
+
+def _words(kind: type[Labels], before: float, after: float) -> str:
+    """How much is labelled in an image, and in a view of it."""
+    if kind is Detections:
+        return f"{after:.2f} boxes a view, {before:.2f} in the images they show"
+    if kind is SegmentationMap:
+        return f"{percent(after)} of their pixels have a class, {percent(before)} in the images"
+    return f"{percent(after)} have a class"
 
 
 def _amounts(labels: Sequence[Labels]) -> np.ndarray:

@@ -26,6 +26,7 @@ from ray_st.selftraining.checkup.copies import (
     within,
 )
 from ray_st.selftraining.checkup.files import (
+    MANY,
     Look,
     Stat,
     chosen,
@@ -91,18 +92,29 @@ def check_objects(
 
 
 def check_files(
-    sets: Mapping[str, pa.Table], size_px: int, sampling: Sampling
+    sets: Mapping[str, pa.Table],
+    size_px: int,
+    sampling: Sampling,
+    tolerated: Mapping[str, float],
 ) -> Iterator[Finding]:
-    """Check the files of each set, by its field, and look for images that stand in two of them."""
+    """Check the files of each set, by its field, and look for images that stand in two of them.
+
+    `tolerated`: the share of a set that may be unreadable, where it is another than usual.
+    """
     found: dict[str, Stat] = {}
     for name, rows in sets.items():
         uris = rows["uri"].to_pylist()
         asked = stats(_asked_for(uris, sampling))
         found |= asked
-        yield from missing(name, asked)
+        most = tolerated.get(name, MANY)
+        yield from missing(name, asked, most)
         there = [i for i, uri in enumerate(uris) if uri not in asked or asked[uri].is_there]
         picked = [there[i] for i in chosen(len(there), sampling.most)]
-        yield from _check_images(name, rows.take(pa.array(picked, pa.int64())), rows, size_px)
+        tried = rows.take(pa.array(picked, pa.int64()))
+        seen = looks(tried["uri"].to_pylist(), size_px)
+        if seen:
+            yield from readable(name, seen, rows.num_rows, most)
+            yield from _check_sizes(name, tried, rows, seen, size_px)
     names = {name: rows["uri"].to_pylist() for name, rows in sets.items()}
     copies = find_copies(names, found, None if sampling.is_all else MOST_COMPARED)
     yield from across(names, copies)
@@ -118,11 +130,9 @@ def _asked_for(uris: list[str], sampling: Sampling) -> list[str]:
     return [uris[i] for i in chosen(len(uris), sampling.most)]
 
 
-def _check_images(name: str, tried: pa.Table, rows: pa.Table, size_px: int) -> Iterator[Finding]:
-    seen = looks(tried["uri"].to_pylist(), size_px)
-    if not seen:
-        return
-    yield from readable(name, seen, rows.num_rows)
+def _check_sizes(
+    name: str, tried: pa.Table, rows: pa.Table, seen: list[Look], size_px: int
+) -> Iterator[Finding]:
     if kind_of(rows.schema) is Detections:
         yield from other_sizes(name, seen, _listed_hw(tried).tolist())
     yield from image_sizes(name, _known_hw(rows, seen), size_px)

@@ -25,9 +25,8 @@ def image_sizes(where: str, sizes_hw: np.ndarray, size_px: int) -> list[Finding]
         _size(sizes_hw[np.argsort(long_px, kind="stable")[place]])
         for place in (0, len(sizes_hw) // 2, -1)
     )
-    said = (
-        f"all {middle}" if smallest == largest else f"{smallest} to {largest}, in between {middle}"
-    )
+    is_one = (sizes_hw == sizes_hw[0]).all()
+    said = f"all {middle}" if is_one else f"{smallest} to {largest}, in between {middle}"
     finding = Finding(
         severity="fine",
         where=where,
