@@ -75,6 +75,10 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _worry(line: str) -> Finding:
-    """A worry ends with its next move, behind the first full stop that is followed by a word."""
-    what, _, move = line.partition(". ")
-    return Finding(severity="warn", where="pseudo", what=what, move=move.rstrip("."))
+    """A worry is a sentence, and others that say what to do."""
+    what, _, move = line.removesuffix(".").partition(". ")
+    return Finding(severity="warn", where="pseudo", what=_small(what), move=_small(move))
+
+
+def _small(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
