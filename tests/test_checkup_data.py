@@ -17,7 +17,7 @@ from PIL import Image
 from ray_st.config import UserError
 from ray_st.data.labels import ClassLabel, Detections, Labels, Origin, SegmentationMap
 from ray_st.data.parts import slice_uri
-from ray_st.data.rows import pack
+from ray_st.data.rows import pack, unpack
 from ray_st.data.sources import LabeledSet
 from ray_st.data.sources.folder import image_rows
 from ray_st.models import ModelConfig
@@ -33,7 +33,13 @@ from ray_st.selftraining.checkup.files import (
     stats,
 )
 from ray_st.selftraining.checkup.finding import Finding, graded, named, percent
-from ray_st.selftraining.checkup.objects import crowded_images, fit_anchors, unseen_boxes
+from ray_st.selftraining.checkup.objects import (
+    crowded_images,
+    fit_anchors,
+    unseen_boxes,
+    unseen_classes,
+    worst_images,
+)
 from ray_st.selftraining.checkup.pixels import ignored_pixels
 from ray_st.selftraining.checkup.sets import Sampling, check_files, check_labels
 from ray_st.selftraining.checkup.sizes import image_sizes
@@ -461,6 +467,25 @@ def test_boxes_that_no_anchor_fits() -> None:
     rows = rows_of([Detections.of([[0, 56, 128, 72]], [0])], size_hw=(128, 128))
     numbers = unseen_boxes(fit_anchors(rows, wide), wide)[0].numbers
     assert [numbers[f"unseen_{cause}"] for cause in ("small", "large", "narrow")] == [0, 0, 1]
+
+
+def test_a_class_that_no_anchor_fits_is_told_though_others_are_more() -> None:
+    small, right = [8.0, 8, 24, 24], [4.0, 4, 36, 36]
+    one = Detections.of([right, right, right, small, small, right], [0, 0, 0, 1, 1, 1])
+    crowd = Detections.of([small] * 9, [2] * 9, is_crowd=[True] * 9)
+    rows = rows_of([Detections.of(), one, crowd, Detections.of([small], [0])], size_hw=(64, 64))
+    found = fit_anchors(rows, MODEL)
+    assert told(unseen_classes(found, CLASSES)) == [
+        ("warn", "data.train", "no anchor fits most boxes of 1 of 3 classes: dog 67%")
+    ]
+    assert unseen_classes(fitted(right), ["cat"]) == []
+    worst = worst_images(rows, found, 8)
+    assert worst["image_id"].to_pylist() == [1, 3]  # two, one
+    assert [each.class_ids.tolist() for each in unpack(worst)] == [[1, 1], [0]]
+    assert [each.boxes_xyxy.tolist() for each in unpack(worst)][1] == [small]
+    assert worst_images(rows, found, 1)["image_id"].to_pylist() == [1]
+    right_only = rows_of([Detections.of([right], [0])], size_hw=(64, 64))
+    assert worst_images(right_only, fit_anchors(right_only, MODEL), 8).num_rows == 0
 
 
 def test_boxes_are_taken_as_a_view_shows_them() -> None:

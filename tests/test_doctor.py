@@ -17,6 +17,7 @@ from tiny import save_tiny
 
 from ray_st.cli import main
 from ray_st.data.labels import ClassLabel, Detections, Labels, Origin, SegmentationMap
+from ray_st.data.rows import pack
 from ray_st.data.sources import DataConfig
 from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.data.views import Views
@@ -25,7 +26,7 @@ from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import read_model
-from ray_st.report.first_batches import Step, first_batches_sheet
+from ray_st.report.checked import Step, first_batches_sheet, unseen_boxes_sheet
 from ray_st.selftraining.stages import floor_fact, label_stage
 from ray_st.tasks import make_task
 from ray_st.tasks.detection import DetectConfig
@@ -231,6 +232,23 @@ def test_it_writes_only_over_what_it_left(
         assert main(["doctor", "--out", out]) == 2
         assert capsys.readouterr().err.startswith(f"ray-st: out: {said}pass --out with the name ")
     assert Path("checked/thesis.tex").read_text() == "all of it"
+
+
+def test_boxes_that_no_anchor_fits_are_drawn_where_they_are(tmp_path: Path) -> None:
+    Image.new("RGB", (128, 64)).save(tmp_path / "a.png")
+    rows = pack(
+        image_ids=[7], uris=[str(tmp_path / "a.png")], sizes_hw=[(64, 128)],
+        labels=[Detections.of([[20, 20, 60, 60]], [0])], origin=Origin.HUMAN,
+    )  # fmt: skip
+    sheet = unseen_boxes_sheet(rows, 64, ("cat",))
+    ((drawing,),) = (row.drawings for row in sheet.rows)
+    assert drawing.caption == "1 box, a.png"
+    (swatch,) = drawing.legend
+    colour = [int(swatch.colour[i : i + 2], 16) for i in (1, 3, 5)]
+    found = np.argwhere((np.asarray(drawing.canvas) == colour).all(axis=2))
+    # Halved to 64 px, then shown at 240: the box is at 20 / 2 * 240 / 64 = 37.5 to 112.5.
+    np.testing.assert_allclose(found.min(axis=0), 37.5, atol=1)
+    np.testing.assert_allclose(found.max(axis=0), 112.5, atol=1)
 
 
 def test_the_sheet_shows_two_rows_of_a_step_and_what_could_not_be_read() -> None:

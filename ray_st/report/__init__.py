@@ -7,7 +7,7 @@ torch, and no word of which task a run had: `figures` of the summary and the kin
 it.
 
 Apart from it, contact sheets of training views: `lettering.py`, `sampling.py`, `sheet.py`,
-`augmented.py` and last `first_batches.py`.
+`augmented.py` and last `checked.py`.
 """
 
 from ray_st.report.page import write_report

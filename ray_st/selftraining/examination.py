@@ -29,6 +29,7 @@ from ray_st.selftraining.checkup.finding import Finding
 from ray_st.selftraining.checkup.first_views import FirstViews, first_views, surviving_labels
 from ray_st.selftraining.checkup.fit import Room, fits
 from ray_st.selftraining.checkup.memory import machine_bytes, needed_memory
+from ray_st.selftraining.checkup.objects import fit_anchors, worst_images
 from ray_st.selftraining.checkup.pseudo import pseudo_labels
 from ray_st.selftraining.checkup.sets import Sampling, check_files, check_labels, check_objects
 from ray_st.selftraining.checkup.settings import alpha, batches, checkpoints, passes, schedule
@@ -47,6 +48,7 @@ from ray_st.selftraining.stages import read_pseudo
 from ray_st.tasks import make_task
 
 T = TypeVar("T")
+MOST_DRAWN = 8  # images with boxes that no anchor fits
 
 
 @dataclass(kw_only=True, eq=False)
@@ -58,6 +60,7 @@ class Examination:
     tell: Callable[[Finding], None]
     findings: list[Finding] = field(default_factory=list)
     classes: tuple[str, ...] = ()
+    unseen: pa.Table | None = None  # images with boxes that no anchor fits, with these alone
     first: list[FirstViews] = field(default_factory=list)  # human, then pseudo where there are some
 
     def note(self, found: Iterable[Finding]) -> None:
@@ -89,6 +92,7 @@ def examine(
     materials = done.tried(lambda: open_materials(config.data, done.kind))
     pseudo = None if materials is None else _pseudo(done, materials)
     if materials is not None:
+        done.classes = materials.human.classes
         _check_data(done, materials, pseudo, has_model=learning is not None)
     has_pool = materials is not None and materials.pool is not None
     _check_settings(done, materials, pseudo, has_pool=has_pool)
@@ -141,7 +145,9 @@ def _check_data(
     config, human, val = done.config, materials.human, materials.val
     done.note(check_labels(human, val, done.kind, done.sampling))
     if has_model and done.kind is Detections:
-        done.note(check_objects(human, val, config.model, config.detect))
+        fitted = fit_anchors(human.rows, config.model)
+        done.note(check_objects(human, val, fitted, config.model, config.detect))
+        done.unseen = worst_images(human.rows, fitted, MOST_DRAWN)
     sets, tolerated = {"data.val": val.rows, "data.train": human.rows}, {}
     if materials.pool is not None:
         field_ = "data.unlabeled" if config.data.unlabeled else "data.labeled_images"
@@ -188,7 +194,7 @@ def _check_steps(
         return first_views(rows, origin, train, size_px=size_px, augment=learning.augment)
 
     seen = views_of(human.rows, Origin.HUMAN)
-    done.classes, done.first = human.classes, [seen]
+    done.first = [seen]
     beside = None
     if pseudo is not None:
         beside = views_of(pseudo, Origin.PSEUDO)

@@ -21,7 +21,8 @@ from ray_st.data import storage
 from ray_st.data.sources import DataConfig
 from ray_st.models.saved import versions
 from ray_st.recipe import dump
-from ray_st.report.first_batches import Step, first_batches_sheet
+from ray_st.report.checked import Step, first_batches_sheet, unseen_boxes_sheet
+from ray_st.report.sheet import Sheet
 from ray_st.selftraining.checkup.finding import SEVERITIES, Finding
 from ray_st.selftraining.checkup.first_views import FirstViews
 from ray_st.selftraining.checkup.sets import Sampling
@@ -29,7 +30,7 @@ from ray_st.selftraining.examination import Examination, examine
 from ray_st.training.checkpoints import finite
 from ray_st.verbs.verb import LoopSections, Verb, recipe_of, say_plan
 
-JSON, SHEET = "doctor.json", "first_batches.png"
+JSON, FIRST, UNSEEN = LEFT = ("doctor.json", "first_batches.png", "unseen_boxes.png")
 _STEPS = 2  # on the sheet, of each origin
 
 
@@ -92,7 +93,7 @@ def _check_out(out: Path) -> None:
     standing = next(path for path in (out, *out.parents) if path.exists())
     if not standing.is_dir():
         raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
-    if standing == out and {each.name for each in out.iterdir()} - {JSON, SHEET}:
+    if standing == out and {each.name for each in out.iterdir()} - {*LEFT}:
         raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
 
 
@@ -100,19 +101,29 @@ def _write(out: Path, done: Examination, facts: dict[str, Any]) -> list[str]:
     """Leave the pictures and all findings with their numbers; returns the names of the files."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for stale in (JSON, SHEET):
+        for stale in LEFT:
             (out / stale).unlink(missing_ok=True)
-        pictures = []
-        if steps := _steps(done.first):
-            first_batches_sheet(steps, done.classes).picture().save(out / SHEET, "PNG")
-            pictures.append(SHEET)
-        text = json.dumps(finite({**facts, "pictures": pictures}), indent=2) + "\n"
+        sheets = _sheets(done)
+        for name, sheet in sheets.items():
+            sheet.picture().save(out / name, "PNG")
+        text = json.dumps(finite({**facts, "pictures": [*sheets]}), indent=2) + "\n"
         storage.put(str(out / JSON), text.encode())
     except OSError as error:
         raise UserError(
             f"out: {out} cannot be written ({error.strerror}); pass --out with another folder"
         ) from error
-    return [*pictures, JSON]
+    return [*sheets, JSON]
+
+
+def _sheets(done: Examination) -> dict[str, Sheet]:
+    """What there is to look at."""
+    sheets = {}
+    if steps := _steps(done.first):
+        sheets[FIRST] = first_batches_sheet(steps, done.classes)
+    if done.unseen is not None and done.unseen.num_rows:
+        size_px = done.config.model.image_size_px
+        sheets[UNSEEN] = unseen_boxes_sheet(done.unseen, size_px, done.classes)
+    return sheets
 
 
 def _steps(first: Sequence[FirstViews]) -> list[Step]:

@@ -5,23 +5,26 @@ In: LABEL_ROWs with boxes, and a `ModelConfig`. Out: findings. Next: `pixels.py`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from ray_st.data.labels import Detections
+from ray_st.data.labels import Detections, Origin
 from ray_st.data.placed import Placed
+from ray_st.data.rows import pack, unpack
 from ray_st.labeling.policy.kinds import parts_of
 from ray_st.models import ModelConfig, build
 from ray_st.models.retinanet import Outputs
 from ray_st.selftraining.checkup.classes import Counts
-from ray_st.selftraining.checkup.finding import Finding, graded, percent
+from ray_st.selftraining.checkup.finding import Finding, graded, named, percent
 from ray_st.tasks.anchors import MATCH_IOU, best_iou, strides_of
 
 _MANY_UNSEEN, _MOST_UNSEEN = 0.1, 0.5  # of the boxes
 _LARGEST_OF_LEVEL = 2 ** (2 / 3)  # of the three scales of an anchor
+_SIZE = ("height_px", "width_px")
 _LEAST_PX = 1.0  # of a box's side: `Detections.in_view` drops what is less
 
 
@@ -30,6 +33,7 @@ class Fitted:
     """Boxes of a set in views that show whole images, and how well anchors fit them."""
 
     row: np.ndarray  # (n,) row of each box
+    class_ids: np.ndarray  # (n,)
     sides_px: np.ndarray  # (n, 2) width and height in the view
     iou: np.ndarray  # (n,) with the best anchor, 0..1
 
@@ -46,7 +50,7 @@ def fit_anchors(rows: pa.Table, model: ModelConfig) -> Fitted:
     for part in parts_of(rows):
         row, boxes = Detections.together(part)
         row, boxes = row[~boxes.is_crowd], boxes[~boxes.is_crowd]
-        heights, widths = (part[name].to_numpy() for name in ("height_px", "width_px"))
+        heights, widths = (part[name].to_numpy() for name in _SIZE)
         placed = [
             Placed.fitting((int(h), int(w)), model.image_size_px)
             for h, w in zip(heights, widths, strict=True)
@@ -54,10 +58,10 @@ def fit_anchors(rows: pa.Table, model: ModelConfig) -> Fitted:
         scales = np.array([each.scale_xy for each in placed]).reshape(-1, 2)
         corners = (boxes.boxes_xyxy * np.tile(scales, 2)[row]).astype(np.float32)
         iou = best_iou(torch.from_numpy(corners), sizes, strides, model.anchor_scale).numpy()
-        parts.append((row + first, corners[:, 2:] - corners[:, :2], iou))
+        parts.append((row + first, boxes.class_ids, corners[:, 2:] - corners[:, :2], iou))
         first += part.num_rows
-    row, sides_px, iou = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return Fitted(row=row, sides_px=sides_px, iou=iou)
+    row, class_ids, sides_px, iou = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Fitted(row=row, class_ids=class_ids, sides_px=sides_px, iou=iou)
 
 
 def feature_sizes(config: ModelConfig) -> tuple[tuple[int, int], ...]:
@@ -69,6 +73,51 @@ def feature_sizes(config: ModelConfig) -> tuple[tuple[int, int], ...]:
         )
     assert isinstance(outputs, Outputs), "detection is learned by a RetinaNet"
     return outputs.feature_sizes
+
+
+def worst_images(rows: pa.Table, fitted: Fitted, most: int) -> pa.Table:
+    """LABEL_ROWs of up to `most` images, those first with most boxes that no anchor fits.
+
+    They hold these boxes alone.
+    """
+    counts = np.bincount(fitted.row[fitted.is_unseen], minlength=rows.num_rows)
+    chosen = np.argsort(-counts, kind="stable")[:most]
+    taken = rows.take(pa.array(chosen[counts[chosen] > 0]))
+    labels: list[Detections] = []
+    for place, one in zip(chosen, unpack(taken), strict=False):
+        objects = one[~one.is_crowd]
+        labels.append(objects[fitted.is_unseen[fitted.row == place]])
+    plain = {name: taken[name].to_pylist() for name in ("image_id", "uri", *_SIZE)}
+    return pack(
+        image_ids=plain["image_id"],
+        uris=plain["uri"],
+        sizes_hw=[*zip(*(plain[name] for name in _SIZE), strict=True)],
+        labels=labels,
+        origin=Origin.HUMAN,
+        kind=Detections,
+    )
+
+
+def unseen_classes(fitted: Fitted, classes: Sequence[str]) -> list[Finding]:
+    """Say of which classes no anchor fits most boxes, which the share of all boxes may hide."""
+    total = np.bincount(fitted.class_ids, minlength=len(classes))
+    unseen = np.bincount(fitted.class_ids[fitted.is_unseen], minlength=len(classes))
+    shares = unseen / total.clip(1)
+    found = [k for k in np.argsort(-shares, kind="stable") if shares[k] > _MOST_UNSEEN]
+    if not found:
+        return []
+    shown = [f"{classes[k]} {percent(float(shares[k]))}" for k in found]
+    return [
+        Finding(
+            severity="warn",
+            where="data.train",
+            what=f"no anchor fits most boxes of {len(found)} of {len(classes)} classes: "
+            f"{named(shown)}",
+            move="suit model.image_size_px and model.anchor_scale to them: unseen_boxes.png shows "
+            "some",
+            numbers={"unseen_share": dict(zip(classes, shares.tolist(), strict=True))},
+        )
+    ]
 
 
 def unseen_boxes(fitted: Fitted, model: ModelConfig) -> list[Finding]:

@@ -37,7 +37,7 @@ from ray_st.selftraining.checkup.files import (
     stats,
 )
 from ray_st.selftraining.checkup.finding import Finding
-from ray_st.selftraining.checkup.objects import crowded_images, fit_anchors, unseen_boxes
+from ray_st.selftraining.checkup.objects import Fitted, crowded_images, unseen_boxes, unseen_classes
 from ray_st.selftraining.checkup.pixels import ignored_pixels
 from ray_st.selftraining.checkup.sizes import image_sizes
 from ray_st.tasks.detection import DetectConfig
@@ -82,10 +82,13 @@ def check_labels(
 
 
 def check_objects(
-    train: LabeledSet, val: LabeledSet, model: ModelConfig, detect: DetectConfig
+    train: LabeledSet, val: LabeledSet, fitted: Fitted, model: ModelConfig, detect: DetectConfig
 ) -> Iterator[Finding]:
-    """Check boxes against what the detector can see and say."""
-    yield from unseen_boxes(fit_anchors(train.rows, model), model)
+    """Check boxes against what the detector can see and say; `fitted` are those of train."""
+    of_all = unseen_boxes(fitted, model)
+    yield from of_all
+    if all(each.severity != "fail" for each in of_all):
+        yield from unseen_classes(fitted, train.classes)
     for name, one in (("data.train", train), ("data.val", val)):
         counts = Counts.of(one.rows, Detections, one.classes)
         yield from crowded_images(name, counts, detect.max_detections)

@@ -1,6 +1,7 @@
-"""The first batches that training will see, drawn with their labels.
+"""What a checkup shows: the first batches that training will see, and boxes that no anchor fits.
 
-In: views of the first steps, one origin after the other. Out: a `Sheet`. Next: `../verbs`.
+In: views of the first steps, one origin after the other; rows of images. Out: `Sheet`s. Next:
+`../verbs`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+import pyarrow as pa
 from PIL import Image
 
 from ray_st.data.labels import Labels, Origin
-from ray_st.data.views import Views
+from ray_st.data.placed import Placed
+from ray_st.data.rows import unpack
+from ray_st.data.views import Views, fitted_views
 from ray_st.report.drawing import Drawing, Seen, Viewer, draw
 from ray_st.report.sheet import Sheet, SheetRow
 
@@ -48,6 +52,30 @@ def first_batches_sheet(steps: Sequence[Step], classes: Sequence[str]) -> Sheet:
         ],
         columns=[""] * columns,
         rows=rows,
+        side_px=_SIDE_PX,
+    )
+
+
+def unseen_boxes_sheet(rows: pa.Table, size_px: int, classes: Sequence[str]) -> Sheet:
+    """Draw images as views show them whole, each with the boxes of its row."""
+    views = fitted_views(rows, size_px)
+    sizes_hw = zip(rows["height_px"].to_pylist(), rows["width_px"].to_pylist(), strict=True)
+    labels = [
+        one.in_view(placed, placed.resized_hw, size_px)
+        for one, placed in zip(
+            unpack(rows), (Placed.fitting(size_hw, size_px) for size_hw in sizes_hw), strict=True
+        )
+    ]
+    shown = replace(views, labels=tuple(labels))
+    drawings = [_drawing(shown, i, Origin.HUMAN, classes) for i in range(len(shown))]
+    return Sheet(
+        title="Boxes that no anchor fits",
+        notes=[
+            f"Images as views of {size_px} px show them whole, with only those of their boxes that "
+            "have IoU below 0.5 with their best anchor: each is learned by that one, or by none."
+        ],
+        columns=[""] * len(drawings),
+        rows=[SheetRow(title="Worst first", notes=["human labels"], drawings=drawings)],
         side_px=_SIDE_PX,
     )
 
