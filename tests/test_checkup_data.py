@@ -22,7 +22,7 @@ from ray_st.data.sources import LabeledSet
 from ray_st.data.sources.folder import image_rows
 from ray_st.models import ModelConfig
 from ray_st.selftraining.checkup.classes import Counts, bare_images, label_space, mended
-from ray_st.selftraining.checkup.copies import Copies, across, find_copies, partly, within
+from ray_st.selftraining.checkup.copies import Copies, find_copies
 from ray_st.selftraining.checkup.files import (
     Look,
     chosen,
@@ -43,6 +43,7 @@ from ray_st.selftraining.checkup.objects import (
 from ray_st.selftraining.checkup.pixels import ignored_pixels
 from ray_st.selftraining.checkup.sets import Sampling, check_files, check_labels
 from ray_st.selftraining.checkup.sizes import image_sizes
+from ray_st.selftraining.checkup.twice import across, partly, within
 
 pytestmark = pytest.mark.pure
 

@@ -16,6 +16,7 @@ from PIL import Image
 from tiny import MODEL, tiny_card, tiny_model, tiny_task
 
 from ray_st.cluster.session import local_cpus
+from ray_st.config import UserError
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import ClassLabel, Detections, Labels, Origin, SegmentationMap
 from ray_st.data.order import images_at, positions_of
@@ -42,15 +43,9 @@ from ray_st.selftraining.checkup.memory import (
 from ray_st.selftraining.checkup.pseudo import pseudo_labels
 from ray_st.selftraining.checkup.settings import alpha, batches, checkpoints, passes, schedule
 from ray_st.selftraining.checkup.start_loss import StartLoss, as_expected
-from ray_st.selftraining.checkup.trial_step import (
-    Trial,
-    batches_of,
-    duration,
-    needed_time,
-    sound_numbers,
-    too_large,
-    try_steps,
-)
+from ray_st.selftraining.checkup.trial_step import Trial, batches_of, try_steps
+from ray_st.selftraining.checkup.verdict import duration, needed_time, sound_numbers, too_large
+from ray_st.selftraining.surroundings import room_at
 from ray_st.tasks import make_task
 from ray_st.training.schedule import TrainConfig
 
@@ -482,7 +477,19 @@ def test_tickets_are_no_cores() -> None:
         "warn", "train.cpus_per_worker",
         "training computes with 4 cores, this machine has 2: they share them",
     )  # fmt: skip
-    assert local_cpus() >= 8
+
+
+def test_a_cluster_and_a_machine_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("RAY_JOB_ID", "RAY_ADDRESS"):
+        monkeypatch.delenv(variable, raising=False)
+    for address in (None, "local"):
+        room = room_at(address)
+        assert (room.cpus, room.name) == (local_cpus(), "this machine")
+        assert room.cpus >= 8
+        assert room.memory_bytes == (machine_bytes(),)
+        assert len(room.gpu_memory_bytes) == room.gpus
+    with pytest.raises(UserError, match="nothing answers at"):
+        room_at("ray://127.0.0.1:1")
 
 
 # Pseudo labels

@@ -6,7 +6,6 @@ What can be checked without what was refused is checked all the same. Next: `loo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,6 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from ray_st.cluster.session import connected, in_job, local_cpus, node_memory_bytes, resources
 from ray_st.config import UserError, as_dict
 from ray_st.data.labels import Detections, Labels, Origin
 from ray_st.labeling.looks import looks_of
@@ -27,24 +25,19 @@ from ray_st.selftraining.acceptance import open_labelled, read_holdout
 from ray_st.selftraining.checkup.classes import Counts
 from ray_st.selftraining.checkup.finding import Finding
 from ray_st.selftraining.checkup.first_views import FirstViews, first_views, surviving_labels
-from ray_st.selftraining.checkup.fit import Room, fits
-from ray_st.selftraining.checkup.memory import machine_bytes, needed_memory
+from ray_st.selftraining.checkup.fit import fits
+from ray_st.selftraining.checkup.memory import needed_memory
 from ray_st.selftraining.checkup.objects import fit_anchors, worst_images
 from ray_st.selftraining.checkup.pseudo import pseudo_labels
 from ray_st.selftraining.checkup.sets import Sampling, check_files, check_labels, check_objects
 from ray_st.selftraining.checkup.settings import alpha, batches, checkpoints, passes, schedule
 from ray_st.selftraining.checkup.start_loss import as_expected
-from ray_st.selftraining.checkup.trial_step import (
-    Trial,
-    batches_of,
-    needed_time,
-    sound_numbers,
-    too_large,
-    try_steps,
-)
+from ray_st.selftraining.checkup.trial_step import Trial, batches_of, try_steps
+from ray_st.selftraining.checkup.verdict import needed_time, sound_numbers, too_large
 from ray_st.selftraining.learning import Learning, read_init
 from ray_st.selftraining.materials import Materials, open_materials
 from ray_st.selftraining.stages import read_pseudo
+from ray_st.selftraining.surroundings import room_at
 from ray_st.tasks import make_task
 
 T = TypeVar("T")
@@ -235,31 +228,14 @@ def _has_norms(learning: Learning, num_classes: int) -> bool:
 def _check_room(
     done: Examination, address: str | None, trial: Trial | None, *, has_pool: bool
 ) -> None:
-    """Compare with the cluster, or with this machine as a Ray on it would be told of."""
-    if address in (None, "local") and not in_job():
-        gpus = torch.cuda.device_count()
-        room = Room(cpus=local_cpus(), gpus=gpus, cores=os.cpu_count(), name="this machine")
-        nodes = [machine_bytes()]
-        if trial is not None and trial.held.device == "cuda":
-            nodes = [torch.cuda.get_device_properties(i).total_memory for i in range(gpus)]
-    else:
-        found = done.tried(lambda: _asked(address))
-        if found is None:
-            return
-        room, nodes = found
-        if trial is not None and trial.held.device == "cuda":
-            nodes = []  # which GPUs a cluster has, Ray does not say
-    config = done.config
-    has_pseudo = config.pseudo is not None
-    done.note(fits(config.train, config.label, room, has_pseudo=has_pseudo, has_pool=has_pool))
+    room = done.tried(lambda: room_at(address))
+    if room is None:
+        return
+    train = done.config.train
+    has_pseudo = done.config.pseudo is not None
+    done.note(fits(train, done.config.label, room, has_pseudo=has_pseudo, has_pool=has_pool))
     if trial is None:
         return
-    if config.train.use_gpu and trial.held.device == "cpu":
-        nodes = []  # a worker's memory is then a GPU's, which is not here
-    done.note(needed_memory(trial.held, config.train, nodes, room.name))
-
-
-def _asked(address: str | None) -> tuple[Room, list[int]]:
-    with connected(address):
-        found = resources()
-        return Room(cpus=found["cpus"], gpus=found["gpus"]), node_memory_bytes()
+    nodes = room.gpu_memory_bytes if train.use_gpu else room.memory_bytes
+    is_like = trial.held.device == ("cuda" if train.use_gpu else "cpu")
+    done.note(needed_memory(trial.held, train, nodes if is_like else (), room.name))

@@ -27,6 +27,8 @@ class Room:
     cpus: float  # as Ray counts them
     gpus: float
     cores: int | None = None  # of this machine in truth; None on a cluster
+    memory_bytes: tuple[int, ...] = ()  # of each node
+    gpu_memory_bytes: tuple[int, ...] = ()  # of each GPU; of a cluster's Ray does not say it
     name: str = "the cluster"
 
 

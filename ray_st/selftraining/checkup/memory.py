@@ -151,7 +151,7 @@ def needed_memory(held: Held, train: TrainConfig, nodes: Sequence[int], of: str)
         sum(min(most, int(share * node) // max(1, held.total)) for node in nodes)
         for share in (1.0, _TIGHT)
     )
-    said += f"; {of} {'has' if len(nodes) == 1 else 'have'} {gigabytes(sum(nodes))}: room for "
+    said += f"; {of} has {gigabytes(sum(nodes))}: room for "
     said += f"{room} of {workers}"
     if tight >= workers:
         return [Finding(severity="fine", where="train.batch_size", what=said, numbers=numbers)]

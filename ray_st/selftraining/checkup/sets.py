@@ -18,13 +18,7 @@ from ray_st.data.rows import kind_of
 from ray_st.data.sources import LabeledSet
 from ray_st.models import ModelConfig
 from ray_st.selftraining.checkup.classes import Counts, bare_images, label_space, mended
-from ray_st.selftraining.checkup.copies import (
-    MOST_COMPARED,
-    across,
-    find_copies,
-    partly,
-    within,
-)
+from ray_st.selftraining.checkup.copies import MOST_COMPARED, find_copies
 from ray_st.selftraining.checkup.files import (
     MANY,
     Look,
@@ -40,6 +34,7 @@ from ray_st.selftraining.checkup.finding import Finding
 from ray_st.selftraining.checkup.objects import Fitted, crowded_images, unseen_boxes, unseen_classes
 from ray_st.selftraining.checkup.pixels import ignored_pixels
 from ray_st.selftraining.checkup.sizes import image_sizes
+from ray_st.selftraining.checkup.twice import across, partly, within
 from ray_st.tasks.detection import DetectConfig
 
 
