@@ -308,7 +308,7 @@ def test_how_long_training_takes() -> None:
     assert words(needed_time(step, quick, None, train)) == [
         (
             "fine", "train.steps",
-            "a step of 4 images takes 1 s on 1 cores of this machine, and loading its images "
+            "a step of 4 images takes 1 s on 1 core of this machine, and loading its images "
             "0.5 s: 200 steps about 3 minutes",  # 200 x 1 s, where half a second loads
         )
     ]  # fmt: skip

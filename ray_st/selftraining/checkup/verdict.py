@@ -57,7 +57,8 @@ def needed_time(
         for each in origins
     )  # streams load side by side
     step = max(trial.seconds, loading)
-    where = "the GPU" if trial.held.device == "cuda" else f"{train.cpus_per_worker} cores"
+    cores = f"{train.cpus_per_worker} core{'' if train.cpus_per_worker == 1 else 's'}"
+    where = "the GPU" if trial.held.device == "cuda" else cores
     said = f"a step of {trial.images} images takes {trial.seconds:.2g} s on {where} of this "
     said += f"machine, and loading its images {loading:.2g} s: {train.steps} steps about "
     said += f"{duration(train.steps * step)}"
