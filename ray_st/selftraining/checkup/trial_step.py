@@ -51,7 +51,7 @@ def batches_of(human: FirstViews, pseudo: FirstViews | None, num_workers: int) -
 def _batch(origins: Sequence[FirstViews], step: int, num_workers: int) -> Batch:
     halves = []
     for first in origins:
-        views = first.of_step(step, first.batch_size // num_workers)
+        views = first.of_step(step, -(-first.batch_size // num_workers))
         halves.append(
             collate(
                 views.pixels,
