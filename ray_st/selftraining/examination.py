@@ -8,27 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import torch
 from torch import nn
 
-from ray_st.config import UserError, as_dict
+from ray_st.config import UserError
 from ray_st.data.labels import Detections, Labels, Origin
 from ray_st.labeling.looks import looks_of
-from ray_st.labeling.policy import choose, human_fact
-from ray_st.labeling.pool import raw_parts
 from ray_st.models import build
-from ray_st.selftraining.acceptance import open_labelled, read_holdout
-from ray_st.selftraining.checkup.classes import Counts
 from ray_st.selftraining.checkup.finding import Finding
 from ray_st.selftraining.checkup.first_views import FirstViews, first_views, surviving_labels
 from ray_st.selftraining.checkup.fit import fits
 from ray_st.selftraining.checkup.memory import needed_memory
 from ray_st.selftraining.checkup.objects import fit_anchors, worst_images
-from ray_st.selftraining.checkup.pseudo import pseudo_labels
 from ray_st.selftraining.checkup.sets import Sampling, check_files, check_labels, check_objects
 from ray_st.selftraining.checkup.settings import alpha, batches, checkpoints, passes, schedule
 from ray_st.selftraining.checkup.start_loss import as_expected
@@ -36,7 +30,7 @@ from ray_st.selftraining.checkup.trial_step import Trial, batches_of, try_steps
 from ray_st.selftraining.checkup.verdict import needed_time, sound_numbers, too_large
 from ray_st.selftraining.learning import Learning, read_init
 from ray_st.selftraining.materials import Materials, open_materials
-from ray_st.selftraining.stages import read_pseudo
+from ray_st.selftraining.pseudo_look import look_at_pseudo
 from ray_st.selftraining.surroundings import room_at
 from ray_st.tasks import make_task
 
@@ -97,39 +91,19 @@ def examine(
 
 
 def _pseudo(done: Examination, materials: Materials) -> pa.Table | None:
-    """Pseudo labels as `train --pseudo` takes them, and what would worry us about them."""
-    config, human, kind = done.config, materials.human, done.kind
+    """Pseudo labels as `train --pseudo` takes them."""
+    config = done.config
     if config.pseudo is None:
         return None
-    found = done.tried(lambda: read_pseudo(config.pseudo, config.policy, human))
-    if found is None:
-        return None
-    rows, _ = found
-    done.note(
-        pseudo_labels(
-            Counts.of(done.sampling.countable(rows), kind, human.classes),
-            rows.num_rows,
-            human_fact(done.sampling.countable(human.rows), kind, human.classes),
-            open_labelled(config.pseudo),
-            config.policy,
-            _thresholds(done, human.classes),
+    found = done.tried(
+        lambda: look_at_pseudo(
+            config.pseudo, config.policy, materials.human, done.kind, done.sampling
         )
     )
-    return rows
-
-
-def _thresholds(done: Examination, classes: tuple[str, ...]) -> dict[str, float | None]:
-    """Of each class, under the policy of the recipe."""
-    config = done.config
-    summary = open_labelled(config.pseudo)
-    if summary["verb"] == "policy" or summary.get("policy") == as_dict(config.policy):
-        stands: dict[str, float | None] = summary["thresholds"]
-        return stands
-    holdout = read_holdout(config.policy, done.kind, classes, summary["teacher_sha256"])
-    parts = partial(raw_parts, config.pseudo)
-    choice = choose(parts, done.kind, config.policy, classes, holdout)
-    thresholds: dict[str, float | None] = choice.account()["thresholds"]
-    return thresholds
+    if found is None:
+        return None
+    done.note(found.findings)
+    return found.rows
 
 
 def _check_data(

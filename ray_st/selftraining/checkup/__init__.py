@@ -5,5 +5,5 @@ Read `finding.py`, then what is known of the data: `files.py`, `copies.py`, `twi
 `classes.py`, `sizes.py`, `objects.py`, `pixels.py`, `pseudo.py`, and `sets.py`, which calls them;
 then what training makes of them: `first_views.py`, `start_loss.py`, `memory.py`, `trial_step.py`,
 `verdict.py`; and last what stands in the recipe: `settings.py`, `fit.py`. Next:
-`../examination.py`.
+`../pseudo_look.py`.
 """

@@ -1,6 +1,6 @@
 """Whether a cluster has room for what a run holds at once: the sums of `cluster/placement.py`.
 
-In: sections of a recipe, and what there is. Out: findings. Next: `../loop.py`.
+In: sections of a recipe, and what there is. Out: findings. Next: `../pseudo_look.py`.
 """
 
 from __future__ import annotations
