@@ -10,7 +10,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou
 
 from ray_st.models.retinanet import ANCHORS_PER_LOCATION
-from ray_st.tasks.anchors import decode, encode, match, pyramid_anchors, strides_of
+from ray_st.tasks.anchors import best_iou, decode, encode, match, pyramid_anchors, strides_of
 
 pytestmark = pytest.mark.pure
 torch.set_num_threads(1)
@@ -90,6 +90,19 @@ def test_match_equals_torchvisions_but_for_forced_anchors(seed):
     free[iou.argmax(1)] = False
     assert actual[free].tolist() == expected[free].tolist()
     assert set(actual.tolist()) >= set(range(6)) or len(set(iou.argmax(1).tolist())) < 6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_anchor_of_a_box_is_found_without_comparing_it_with_all(seed):
+    levels = ((7, 9), (4, 5)), (8, 16), 3.0  # of a view that no stride divides
+    boxes = torch.cat([
+        random_boxes(60, side=80.0, seed=seed),
+        random_boxes(20, side=4.0, seed=seed),
+        random_boxes(20, side=300.0, seed=seed) - 60,  # larger than the view, and beside it
+    ])  # fmt: skip
+    expected = box_iou(boxes, pyramid_anchors(*levels, CPU)).amax(dim=1)
+    torch.testing.assert_close(best_iou(boxes, *levels), expected, rtol=1e-5, atol=1e-6)
+    assert len(best_iou(boxes[:0], *levels)) == 0
 
 
 def test_padding_is_never_matched():

@@ -33,6 +33,7 @@ from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.models.saved import read_model
+from ray_st.selftraining.checkup.first_views import first_views
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.stages import train_stage
 from ray_st.selftraining.sweep import SweepConfig, run_sweep, sweep_stage
@@ -130,6 +131,25 @@ def require_equal_weights(one: Path, other: Path) -> None:
 
 
 # Streams
+
+
+def test_the_first_views_of_a_checkup_are_those_of_training(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet
+) -> None:
+    job, alone = student_job(human, val, pool), Share(worker=0, num_workers=1)
+    for stream, rows in ((job.human, human.rows), (job.pseudo, pool.rows)):
+        assert stream is not None
+        first = first_views(
+            rows, stream.origin, LEARNING.train, size_px=64, augment=LEARNING.augment
+        )
+        assert first.num_steps == LEARNING.train.steps
+        batches = replace(stream, loaders=0).batches(0, first.num_steps, alone)
+        for step, batch in enumerate(batches):
+            views = first.of_step(step)
+            assert batch.image_ids.tolist() == views.image_ids.tolist()
+            np.testing.assert_array_equal(batch.pixels.permute(0, 2, 3, 1), views.pixels)
+            for one, other in zip(batch.labels, views.labels, strict=True):
+                np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
 
 
 def human_stream(

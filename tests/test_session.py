@@ -72,12 +72,13 @@ def test_a_cluster_that_is_sent_its_token(head: Head) -> None:
     # In a process of its own: Ray reads its settings once a process.
     environment = {**head.environment, "PYTHONPATH": os.environ["PYTHONPATH"]}
     code = (
-        "import sys; from ray_st.cluster.session import connected, resources\n"
-        "with connected(sys.argv[1]): print(resources())"
+        "import sys; from ray_st.cluster.session import connected, node_memory_bytes, resources\n"
+        "with connected(sys.argv[1]):\n"
+        "    print(resources(), [memory > 10**8 for memory in node_memory_bytes()])"
     )
     words = [sys.executable, "-c", code, head.gcs_address]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "{'cpus': 2.0, 'gpus': 0.0}\n", done.stderr
+    assert done.stdout == "{'cpus': 2.0, 'gpus': 0.0} [True]\n", done.stderr
 
 
 @pytest.mark.pure

@@ -42,13 +42,11 @@ def connected(address: str | None) -> Iterator[None]:
     wants_token = _wants_token(address)
     if wants_token and not _has_token():
         raise _no_token(address)
-    inside_job = "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
-    address = address or ("auto" if inside_job else "local")
+    address = address or ("auto" if in_job() else "local")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address == "local":
-            cpus = max(_LEAST_LOCAL_CPUS, os.cpu_count() or 1)
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=local_cpus(), include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
     except ray.exceptions.AuthenticationError as error:
@@ -65,6 +63,16 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def in_job() -> bool:
+    """Whether there is a cluster that this process is a job of."""
+    return "RAY_JOB_ID" in os.environ or "RAY_ADDRESS" in os.environ
+
+
+def local_cpus() -> int:
+    """Cores that a Ray on this machine is told of; perhaps more than there are."""
+    return max(_LEAST_LOCAL_CPUS, os.cpu_count() or 1)
 
 
 def _require_listener(address: str | None) -> None:
@@ -122,3 +130,9 @@ def resources() -> dict[str, float]:
     """Cores and accelerators of the whole cluster, as `placement` takes them."""
     found = ray.cluster_resources()
     return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
+
+
+def node_memory_bytes() -> list[int]:
+    """Memory that each node of the cluster has for processes, the object store left out."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [int(each["memory"]) for each in nodes if "memory" in each]

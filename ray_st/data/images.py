@@ -97,6 +97,11 @@ class Source:
         made.size_hw = (pixels.shape[0], pixels.shape[1])
         return made
 
+    @property
+    def kind(self) -> str:
+        """Format and mode of the file, such as "JPEG RGB"."""
+        return f"{self._image.format} {self._image.mode}"
+
     def read(self, at_least_px: int | None = None) -> Image.Image:
         """Decode as RGB, upright by EXIF, whatever the file's mode; alpha is dropped, not blended.
 

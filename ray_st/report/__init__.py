@@ -6,8 +6,8 @@ In: a run folder. Out: `report.html` in it. Read `palette.py`, `run_files.py`, `
 torch, and no word of which task a run had: `figures` of the summary and the kind of the labels say
 it.
 
-Apart from it, a contact sheet of training views: `lettering.py`, `sampling.py`, `sheet.py` and last
-`augmented.py`.
+Apart from it, contact sheets of training views: `lettering.py`, `sampling.py`, `sheet.py`,
+`augmented.py` and last `checked.py`.
 """
 
 from ray_st.report.page import write_report

@@ -1,6 +1,6 @@
 """Training views of a few images under several policies, drawn with their labels.
 
-In: a `Sample` and a recipe's `AugmentConfig`. Out: a `Sheet`. Next: `../verbs`.
+In: a `Sample` and a recipe's `AugmentConfig`. Out: a `Sheet`. Next: `checked.py`.
 """
 
 from __future__ import annotations

@@ -98,13 +98,36 @@ def match(
     return torch.where(forced < num_boxes, forced, by_iou)
 
 
+def best_iou(
+    boxes: Float[Tensor, "n 4"],
+    feature_sizes: tuple[tuple[int, int], ...],
+    strides: tuple[int, ...],
+    scale: float,
+) -> Float[Tensor, " n"]:
+    """IoU 0..1 of each box with its best anchor of the pyramid, without comparing it with all.
+
+    Of the anchors of one shape the one whose centre is nearest overlaps a box most.
+    """
+    best = boxes.new_zeros(len(boxes))
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    for size, stride in zip(feature_sizes, strides, strict=True):
+        last = torch.tensor([size[1] - 1, size[0] - 1])
+        places = ((centres - stride / 2) / stride).round().clamp(min=0).minimum(last)
+        anchors = _level_anchors((1, 1), stride, scale) + (places * stride).repeat(1, 2)[:, None]
+        best = torch.maximum(best, _iou(boxes, anchors).amax(dim=1))
+    return best
+
+
 def inside(anchors: Float[Tensor, "a 4"], regions: Float[Tensor, "b c 4"]) -> Bool[Tensor, "b a"]:
     """Say which anchors lie in a region with half of their area or more; c must not be 0."""
     return (_shared(regions, anchors).amax(dim=1) / _areas(anchors)) >= INSIDE_SHARE
 
 
 def _iou(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """(b, m, 4) and (a, 4) -> (b, m, a). In place, as this is the largest tensor of a step."""
+    """(b, m, 4) and (a, 4) -> (b, m, a); or (n, 4) and (n, a, 4), anchors of each box -> (n, a).
+
+    In place, as this is the largest tensor of a step.
+    """
     shared = _shared(boxes, anchors)
     return shared.div_((_areas(boxes)[..., None] + _areas(anchors)).sub_(shared))
 

@@ -64,6 +64,7 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None] | Divergence
         report = train_step(state, batch, job.objective, job.train)
         diary.trained(report, state.trail)
         if state.skipped.in_a_row > job.train.max_skipped_steps:
+            diary.closed()
             return Divergence.of(report, batch, diary.rows)
 
 

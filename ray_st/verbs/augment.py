@@ -1,7 +1,7 @@
 """`ray-st augment`: a contact sheet of training views, to see what a policy does to the images.
 
 In: human labels, or the demo world. Out: a PNG: images in columns, policies in rows, labels drawn.
-Starts no Ray. Next: `ray_st.cli`.
+Starts no Ray. Next: `doctor.py`.
 """
 
 from __future__ import annotations
