@@ -190,7 +190,10 @@ def test_a_wrong_recipe(world, capsys, verb, text, said):
         (["--train.alpha"], "--train.alpha: needs a value; write --train.alpha VALUE"),
         (["--train", "2"], "--train: is a section; set its fields, such as --train.steps"),
         (["--train.optimizer", "lion"], "train.optimizer: must be one of 'sgd', 'adamw'"),
-        (["--train.batch-size", "6", "--train.num-workers", "4"], "train.batch_size: must be a "),
+        (
+            ["--train.batch-size", "3", "--train.num-workers", "4"],
+            "train.batch_size: must be at least ",
+        ),
         (
             ["--policy.class-thresholds", "dgo 0.6"],
             "policy.class_thresholds: 'dgo' is no class",

@@ -21,7 +21,7 @@ from ray_st.models.initialise import InitConfig
 from ray_st.recipe import load
 from ray_st.verbs.verb import Recipe
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]  # whole runs, on shared cores
 
 ROOT = Path(__file__).parents[1]
 RECIPE = """
