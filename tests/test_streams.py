@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.feed import Rows, Share
+from ray_st.data.feed import Share
 from ray_st.data.labels import Detections, Origin
-from ray_st.data.order import images_at
+from ray_st.data.order import Rows, images_at
 from ray_st.data.rows import pack
 from ray_st.training.streams import Stream, paired_batches
 from ray_st.training.trail import Trail

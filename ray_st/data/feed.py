@@ -21,7 +21,7 @@ import ray
 import ray.data
 
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.order import images_at, positions_of, share_of
+from ray_st.data.order import Rows, images_at, positions_of, share_of
 from ray_st.data.views import Views, augmented_views, fitted_views
 
 # Enough images that a task's own cost is small beside theirs, few enough to start soon.
@@ -38,17 +38,6 @@ class Share:
     def of(self, batch_size: int) -> int:
         """How many images of a step are this worker's."""
         return share_of(batch_size, self.worker, self.num_workers)
-
-
-class Rows(Protocol):
-    """LABEL_ROWs of a set, wherever they rest, in the one true order of a seed."""
-
-    @property
-    def num_rows(self) -> int:
-        """How many images there are."""
-
-    def at(self, positions: np.ndarray, seed: int) -> tuple[pa.Table, np.ndarray]:
-        """The rows at some positions of the endless stream, and the epoch of each."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Int64
 
 from ray_st.data.labels import Origin
 
 WINDOW_IMAGES = 65_536  # shuffled as one: some thousand batches, some hundred megabytes of labels
+
+
+class Rows(Protocol):
+    """LABEL_ROWs of a set, wherever they rest, in the one true order of a seed."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many images there are."""
+
+    def at(self, positions: np.ndarray, seed: int) -> tuple[pa.Table, np.ndarray]:
+        """The rows at some positions of the endless stream, and the epoch of each."""
 
 
 def stream_seed(seed: int, origin: Origin) -> int:

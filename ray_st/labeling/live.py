@@ -28,7 +28,7 @@ from ray_st.labeling.policy import Choice
 from ray_st.labeling.recovery import complete
 from ray_st.labeling.rows import OK
 from ray_st.labeling.store import Store
-from ray_st.labeling.stored import StoredRows
+from ray_st.labeling.stored import StoredRows, in_places
 from ray_st.progress import keeper
 
 ROUND_STEPS = 20
@@ -159,8 +159,7 @@ class LiveRows:
             parts.append(rows)
             places.append(chosen)
             epochs[chosen] = number * _EPOCHS_A_ROUND + found
-        order = np.argsort(np.concatenate(places))
-        return pa.concat_tables(parts).take(pa.array(order)), epochs
+        return in_places(parts, places), epochs
 
     def _round(self, number: int) -> StoredRows:
         while (answer := ray.get(self.rounds.ask.remote(number))) is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,8 +71,7 @@ class StoredRows:
             parts.append(self._window(files).take(pa.array(window.indices)))
             places.append(window.chosen)
             epochs[window.chosen] = window.epoch
-        order = np.argsort(np.concatenate(places))
-        return pa.concat_tables(parts).take(pa.array(order)), epochs
+        return in_places(parts, places), epochs
 
     def _window(self, files: tuple[str, ...]) -> pa.Table:
         """Pseudo labels of some files, by image id; a process keeps the last ones."""
@@ -96,3 +96,9 @@ class StoredRows:
         """Of what is chosen: other thresholds give other windows of the same files."""
         chosen = f"{self.choice.policy!r}".encode() + self.choice.thresholds.tobytes()
         return hashlib.sha256(chosen).hexdigest()
+
+
+def in_places(parts: Sequence[pa.Table], places: Sequence[np.ndarray]) -> pa.Table:
+    """Join tables, the rows of each at the places that its array names."""
+    order = np.argsort(np.concatenate(places))
+    return pa.concat_tables(parts).take(pa.array(order))

@@ -6,6 +6,7 @@ the results of a file are to them. Next: `files.py`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -27,15 +28,15 @@ from ray_st.tasks.task import Task
 Wanted = Literal["labels", "logits"]
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """From a model's outputs to what a file gives."""
 
     meanings: Mapping[str, str]
     """Names of the tensors, in order, and what their numbers are, with the unit."""
 
+    @abstractmethod
     def agreement(self, got: Mapping[str, np.ndarray], outputs: Any) -> Agreement:
         """Compare what a file gave with a model's outputs. Raises `DisagreementError`."""
-        raise NotImplementedError
 
 
 class Program(nn.Module):

@@ -44,13 +44,17 @@ def open_labelled(uri: str) -> dict[str, Any]:
 
 
 def accepted(
-    out: str, policy: PolicyConfig, kind: type[Labels], holdout: Holdout | None, held_images: int
+    out: str,
+    policy: PolicyConfig,
+    kind: type[Labels],
+    classes: Sequence[str],
+    holdout: Holdout | None,
+    held_images: int,
 ) -> tuple[pa.Table | StoredRows, Choice]:
     """Pseudo labels of what `label` left, and how they were chosen.
 
     They are held, in the order of image ids, where there are at most so many images.
     """
-    classes = open_labelled(out)["classes"]
     choice = choose(partial(raw_parts, out), kind, policy, classes, holdout)
     stored = raw_rows(out, choice)
     if stored.num_rows > held_images:

@@ -162,7 +162,7 @@ def read_pseudo(
     kind = _require_kind(raw_kind(uri), human, uri)
     require_holdout_used(policy)
     holdout = read_holdout(policy, kind, human.classes, summary["teacher_sha256"])
-    rows, choice = accepted(uri, policy, kind, holdout, held_images)
+    rows, choice = accepted(uri, policy, kind, human.classes, holdout, held_images)
     require_labels(rows, uri)
     return rows, choice.warnings
 

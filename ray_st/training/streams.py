@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.batches import Batch, collate, paired
-from ray_st.data.feed import Rows, Share, TrainingBlocks, in_order
+from ray_st.data.feed import Share, TrainingBlocks, in_order
 from ray_st.data.labels import Origin
+from ray_st.data.order import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

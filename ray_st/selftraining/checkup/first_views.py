@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import Detections, Labels, Origin, SegmentationMap
-from ray_st.data.order import images_at, positions_of, stream_seed
+from ray_st.data.order import Rows, images_at, positions_of, stream_seed
 from ray_st.data.rows import unpack
 from ray_st.data.views import Views, augmented_views
 from ray_st.selftraining.checkup.finding import Finding, percent
@@ -52,17 +51,6 @@ class FirstViews:
         """The views of a step from 0, or the first few of them: a worker's share."""
         first = step * self.batch_size
         return self.views[first : first + (self.batch_size if images is None else images)]
-
-
-class Rows(Protocol):
-    """LABEL_ROWs that no machine could hold at once; `labeling/stored.py` has such."""
-
-    @property
-    def num_rows(self) -> int:
-        """How many images there are."""
-
-    def at(self, positions: np.ndarray, seed: int) -> tuple[pa.Table, np.ndarray]:
-        """The rows at some positions of the endless stream, and the epoch of each."""
 
 
 def first_views(

@@ -22,6 +22,7 @@ from ray_st.selftraining.checkup.start_loss import StartLoss, start_loss
 from ray_st.tasks.task import Task
 from ray_st.training.averaging import averaged
 from ray_st.training.freezing import freeze
+from ray_st.training.gradient import device_of, outputs_of, targets_of
 from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
@@ -141,12 +142,9 @@ def _state(
 @torch.no_grad()
 def _before(model: nn.Module, batch: Batch, task: Task, train: TrainConfig) -> StartLoss:
     """The loss of the classes before any step, beside what a fresh head's must be."""
-    batch = batch.to(next(model.parameters()).device)
-    size_hw = (batch.pixels.shape[2], batch.pixels.shape[3])
-    targets = task.targets(batch.labels, size_hw, batch.pixels.device)
-    with torch.autocast(batch.pixels.device.type, torch.bfloat16, train.precision == "bf16"):
-        outputs = model(batch.pixels)
-    sums = task.loss_sums(outputs, targets)
+    batch = batch.to(device_of(model))
+    outputs = outputs_of(model, batch.pixels, train)
+    sums = task.loss_sums(outputs, targets_of(batch, task))
     return start_loss(task.kind, outputs, sums, batch.is_valid)
 
 
