@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import MODEL, tiny_batch
+from tiny import JOINT_CLASSES, MODEL, joint_batch, joint_task, tiny_batch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -14,15 +14,16 @@ from ray_st.data.labels import ClassLabel, SegmentationMap
 from ray_st.models import build
 from ray_st.tasks import make_task
 from ray_st.training.accumulation import gradient_in_parts
-from ray_st.training.gradient import gradient, targets_of
+from ray_st.training.gradient import gradient, outputs_of, targets_of
 from ray_st.training.loss_balance import LossBalance, balanced_loss
 from ray_st.training.schedule import TrainConfig
+from ray_st.training.trainable import with_joint_classes
 
 pytestmark = pytest.mark.pure
 torch.set_num_threads(1)
 
 WHOLE = TrainConfig(batch_size=4, alpha=3.0, mean_decay=0.5)
-TASKS = ("detection", "segmentation", "classification")
+TASKS = ("detection", "segmentation", "classification", "joint")
 
 
 def batch_of(task, seed=0):
@@ -30,6 +31,9 @@ def batch_of(task, seed=0):
 
     Of boxes the images of each half have 2, 2, 2 and 0.
     """
+    if task == "joint":
+        batch = joint_batch(seed, num_human=4, num_pseudo=4)
+        return replace(batch, is_valid=batch.is_valid & (torch.arange(12) != 5))
     batch = tiny_batch(seed, num_human=4, num_pseudo=4)
     batch = replace(batch, is_valid=torch.arange(8) != 5)
     if task == "detection":
@@ -48,16 +52,25 @@ def batch_of(task, seed=0):
 def model_of(task, *, resting=True):
     """A tiny model; with its BatchNorms at rest no image sees another."""
     torch.manual_seed(0)
-    model = build(MODEL, task, 2).to(memory_format=torch.channels_last).train()
+    model = build(MODEL, "detection" if task == "joint" else task, 2)
+    model = with_joint_classes(model, JOINT_CLASSES if task == "joint" else 0)
+    model = model.to(memory_format=torch.channels_last).train()
     for module in model.modules():
         if resting and isinstance(module, _BatchNorm):
             module.eval()
     return model
 
 
-def balance_of(config):
+def objective_of(task):
+    return joint_task() if task == "joint" else make_task(task, MODEL, 2)
+
+
+def balance_of(config, *, joint=None):
     return LossBalance.start(
-        alpha=config.alpha, normalised=config.loss == "normalised", decay=config.mean_decay
+        alpha=config.alpha,
+        normalised=config.loss == "normalised",
+        decay=config.mean_decay,
+        joint=joint,
     )
 
 
@@ -71,8 +84,8 @@ def learned(task, count, *, config=WHOLE, balance=None, seed=0):
     found = (gradient if count == 1 else gradient_in_parts)(
         model,
         batch_of(task, seed),
-        make_task(task, MODEL, 2),
-        balance or balance_of(config),
+        objective_of(task),
+        balance or balance_of(config, joint=0.7 if task == "joint" else None),
         config,
     )
     return found, gradients(model)
@@ -80,12 +93,15 @@ def learned(task, count, *, config=WHOLE, balance=None, seed=0):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_counts_are_those_of_the_loss_whatever_the_outputs(task):
-    objective, model = make_task(task, MODEL, 2), model_of(task)
+    objective, model = objective_of(task), model_of(task)
     batch = batch_of(task)
     targets = targets_of(batch, objective)
+    other = replace(
+        in_parts(batch, 4)[2], pixels=batch.pixels.flip(0)[:3] // 2
+    )  # fewer images, other ones
     with torch.no_grad():
-        sums = objective.loss_sums(model(batch.pixels), targets)
-        others = model(batch.pixels.flip(0)[:3] // 2)  # fewer images, other ones
+        sums = objective.loss_sums(outputs_of(model, batch, WHOLE), targets)
+        others = outputs_of(model, other, WHOLE)
     assert objective.counts(others, targets).equal(sums.counts)
     assert len(set(sums.counts.tolist())) > 1
 
@@ -185,7 +201,7 @@ def test_an_origin_that_comes_late_is_looked_at_twice_when_it_comes():
     asked = model.asked
     second = one_step(model, first.balance)
     assert model.asked == asked + 4
-    assert second.balance.is_known
+    assert second.balance.knows({0, 1})
 
 
 def test_nothing_readable_teaches_nothing():
@@ -195,7 +211,7 @@ def test_nothing_readable_teaches_nothing():
     assert all(
         each.tolist() == torch.zeros_like(each).tolist() for each in gradients(model).values()
     )
-    assert not loss.balance.is_known
+    assert loss.balance.weights.tolist() == [0.0, 0.0]
 
 
 def test_the_loss_of_joined_sums_is_that_of_all_images():

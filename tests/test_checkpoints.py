@@ -10,6 +10,8 @@ import torch
 from tiny import (
     CLASSES,
     MODEL,
+    joint_batch,
+    joint_task,
     save_tiny,
     tiny_batch,
     tiny_card,
@@ -30,6 +32,7 @@ from ray_st.training.checkpoints import (
     save_state,
 )
 from ray_st.training.guard import Skipped
+from ray_st.training.joint import JointConfig
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import train_step
 
@@ -60,6 +63,29 @@ def assert_equal(got, expected):
         assert got == expected
 
 
+def test_joint_training_goes_on_with_its_classes(tmp_path):
+    config = TrainConfig(steps=4, warmup_steps=1, joint=JointConfig(images="classes:some"))
+
+    def go_on(state, first, last):
+        for step in range(first, last):
+            train_step(state, joint_batch(step), joint_task(), config)
+        return state
+
+    straight = go_on(tiny_state(config), 0, 4)
+    early = go_on(tiny_state(config), 0, 2)
+    save_model(tmp_path, early.trained, tiny_card())
+    save_state(tmp_path, early)
+    saved = safetensors.torch.load_file(tmp_path / WEIGHTS)
+    assert saved.keys() == tiny_model().state_dict().keys()
+    late = tiny_state(config, seed=99)
+    load_state(tmp_path, late)
+    go_on(late, 2, 4)
+    assert_equal(late.model.state_dict(), straight.model.state_dict())
+    assert_equal(late.balance.state_dict(), straight.balance.state_dict())
+    assert_equal(late.optimizer.state_dict(), straight.optimizer.state_dict())
+    assert late.trail.joined() == straight.trail.joined()
+
+
 @pytest.mark.parametrize("ema_decay", [None, 0.7])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("saved_at", [0, 1, 4])
@@ -78,7 +104,7 @@ def test_resumed_equals_never_interrupted(tmp_path, optimizer, saved_at, ema_dec
     save_model(tmp_path, early.trained, tiny_card())
     save_state(tmp_path, early)
     late = tiny_state(config, seed=99)  # other weights, to be replaced
-    load_state(tmp_path, late, late.model)
+    load_state(tmp_path, late)
     assert late.step == saved_at
     assert late.skipped == early.skipped
     run(late, config, saved_at, 5)

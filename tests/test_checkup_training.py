@@ -187,7 +187,7 @@ def trial(
 ) -> Trial:
     human = human_views(rows, train)
     other = first_views(rows, Origin.PSEUDO, train, size_px=64, augment=STILL) if pseudo else None
-    shares = batches_of(human, other, train.num_workers)
+    shares = batches_of([human] if other is None else [human, other], train.num_workers)
     return try_steps(shares, tiny_task(), MODEL, train, init, 2)
 
 
@@ -218,7 +218,7 @@ def test_other_heads_start_at_the_logarithm_of_their_classes(
         origin=Origin.HUMAN,
     )
     model = ModelConfig(backbone="test_resnet", image_size_px=64, levels=(3, 5), channels=16)
-    shares = batches_of(human_views(classed), None, 1)
+    shares = batches_of([human_views(classed)], 1)
     found = try_steps(shares, make_task(task, model, num_classes), model, TRAIN, None, num_classes)
     assert found.before is not None
     assert found.before.expected == math.log(num_classes)
@@ -252,12 +252,12 @@ def test_a_worker_has_its_share_of_both_origins(rows: pa.Table) -> None:
     train = replace(TRAIN, num_workers=2, pseudo_batch_size=8)
     human = human_views(rows, train)
     pseudo = first_views(rows, Origin.PSEUDO, train, size_px=64, augment=STILL)
-    shares = batches_of(human, pseudo, 2)
+    shares = batches_of([human, pseudo], 2)
     assert [len(each) for each in shares] == [2 + 4] * 3
     assert shares[1].origins.tolist() == [0, 0, 1, 1, 1, 1]
     of_step = [*human.of_step(1, 2).image_ids, *pseudo.of_step(1, 4).image_ids]
     assert shares[1].image_ids.tolist() == of_step
-    assert [len(each) for each in batches_of(human, None, 0)] == [4] * 3
+    assert [len(each) for each in batches_of([human], 0)] == [4] * 3
     assert trial(rows, train, pseudo=True).images == 6
 
 
@@ -305,20 +305,20 @@ def test_how_long_training_takes() -> None:
     slow = replace(quick, seconds=4.0)
     train = replace(TRAIN, steps=200, batch_size=10, loaders=2)
     step = a_trial(seconds=1.0)
-    assert words(needed_time(step, quick, None, train)) == [
+    assert words(needed_time(step, [quick], train)) == [
         (
             "fine", "train.steps",
             "a step of 4 images takes 1 s on 1 core of this machine, and loading its images "
             "0.5 s: 200 steps about 3 minutes",  # 200 x 1 s, where half a second loads
         )
     ]  # fmt: skip
-    (waits,) = needed_time(step, quick, slow, train)
+    (waits,) = needed_time(step, [quick, slow], train)
     assert words([waits])[0][:2] == ("warn", "train.loaders")
     assert waits.what.endswith("200 steps about 7 minutes; the step waits for its images")
     assert waits.numbers["loaders_wanted"] == 4  # 4 s of loading in a step of 1 s
     assert waits.move.startswith("raise train.loaders to 4 ")
     workers = replace(train, num_workers=2, loaders=0)  # each loads its half, in one thread
-    assert needed_time(step, slow, None, workers)[0].numbers["loading_s"] == 2.0
+    assert needed_time(step, [slow], workers)[0].numbers["loading_s"] == 2.0
 
 
 @pytest.mark.parametrize(

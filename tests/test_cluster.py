@@ -21,7 +21,7 @@ from rich.console import Console
 from ray_st.config import as_dict
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.feed import FittedBlocks, HeldRows, Share, in_order
-from ray_st.data.labels import Detections, Origin
+from ray_st.data.labels import ClassLabel, Detections, Origin
 from ray_st.data.rows import pack
 from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.data.sources.digits import DigitsConfig, write_world
@@ -39,6 +39,7 @@ from ray_st.selftraining.stages import train_stage
 from ray_st.selftraining.sweep import SweepConfig, run_sweep, sweep_stage
 from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
+from ray_st.training.joint import JointConfig
 from ray_st.training.loop import fit
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream, paired_batches
@@ -246,6 +247,39 @@ def test_validation_shares_cover_the_set_once(val: LabeledSet) -> None:
 
 
 # Train
+
+
+def test_joint_training_learns_a_third_stream_and_saves_the_model_alone(
+    human: LabeledSet, val: LabeledSet, pool: LabeledSet, undisturbed: Path, tmp_path: Path
+) -> None:
+    data = write_world(tmp_path / "classified", replace(WORLD, classes=(4, 9)), ClassLabel)
+    classified = open_labeled(data.train)
+    orders = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        train = replace(
+            LEARNING.train,
+            joint=JointConfig(images=data.train, batch_size=6, image_size_px=48),
+            num_workers=workers,
+            loaders=0,
+        )
+        job = training_job(
+            replace(LEARNING, train=train),
+            human=human,
+            val=val,
+            pseudo=pool.rows,
+            init=None,
+            recipe={},
+            joint=classified,
+        )
+        assert job.images_a_step == 4 + 4 + 6
+        fit(job, out)
+        log = load_log(out)
+        assert all(row["loss_joint"] > 0 for row in log)
+        assert weights_of(out).keys() == weights_of(undisturbed).keys()
+        assert len(read_model(out, "model").card.loss_balance["weights"]) == 3
+        orders.append(log[-1]["order"])
+    assert orders[0] == orders[1] != load_log(undisturbed)[-1]["order"]
 
 
 def test_a_trained_model_stands_in_its_folder(undisturbed: Path, human: LabeledSet) -> None:

@@ -285,11 +285,12 @@ def test_the_sheet_shows_two_rows_of_a_step_and_what_could_not_be_read() -> None
         stages=(None,) * count,
         reasons=(*[None] * 9, "bad", *[None] * 10),
     )
+    classes = ("cat", "dog")
     steps = [
-        Step(number=1, origin=Origin.HUMAN, views=views),
-        Step(number=1, origin=Origin.PSEUDO, views=views[:3]),
+        Step(number=1, origin=Origin.HUMAN, views=views, classes=classes),
+        Step(number=1, origin=Origin.PSEUDO, views=views[:3], classes=classes),
     ]
-    sheet = first_batches_sheet(steps, ("cat", "dog"))
+    sheet = first_batches_sheet(steps)
     assert [len(row.drawings) for row in sheet.rows] == [8, 8, 3]
     assert [row.title for row in sheet.rows] == ["Step 1"] * 3
     assert sheet.rows[1].notes == ["human images", "9 to 16", "of 20"]

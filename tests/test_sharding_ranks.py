@@ -120,7 +120,7 @@ def one_rank(rank: int) -> dict[str, object]:
     # What one process wrote is gone on with by two: each has all of it, or a share.
     for parallel in ("ddp", "fsdp"):
         model, state = started(CONFIGS["sgd"], parallel, seed=9)
-        load_state(out / "one", state, model)
+        load_state(out / "one", state)
         loaded = state_of(model, state)
         norms = run(state, CONFIGS["sgd"], 2, 4, rank, 2)
         found[f"one-{parallel}"] = (norms, state_of(model, state), loaded)
@@ -205,7 +205,7 @@ def test_each_worker_holds_about_half(results) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_one_process_goes_on_with_what_two_wrote(results, out, name: str, parallel: str) -> None:
     model, state = started(CONFIGS[name], "none", seed=9)
-    load_state(out / f"{name}-{parallel}", state, model)
+    load_state(out / f"{name}-{parallel}", state)
     assert state.step == 2
     assert_equal(state_of(model, state), results[0][f"{name}-{parallel}"][2])
     norms = run(state, CONFIGS[name], 2, 4, 0, 1)

@@ -1,22 +1,22 @@
 """A step on two processes: in parts, with a bad one, and with frozen weights."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from ranks import on_ranks
-from test_accumulation import TASKS, batch_of, model_of
+from test_accumulation import TASKS, batch_of, model_of, objective_of
 from test_guard import bad_inputs
-from tiny import MODEL, tiny_batch, tiny_state, tiny_task
+from tiny import tiny_batch, tiny_state, tiny_task
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from ray_st.data.batches import in_parts
-from ray_st.tasks import make_task
-from ray_st.training.loss_balance import LossBalance
+from ray_st.training.joint import JointConfig
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
-from ray_st.training.trainable import bare, make_optimizer
+from ray_st.training.trainable import bare, unwrapped
 
 pytestmark = pytest.mark.ranks
 
@@ -40,6 +40,8 @@ def stepped(task, accumulate, share):
     """Losses, averages and gradients of a few steps; and how often gradients were shared."""
     model = model_of(task)
     config = config_of(accumulate, 1 if share is None else NUM_RANKS)
+    if task == "joint":
+        config = replace(config, joint=JointConfig(images="classes:some", weight=0.7))
     shared = []
     if share is not None:
         model = DistributedDataParallel(model)
@@ -49,19 +51,14 @@ def stepped(task, accumulate, share):
             return allreduce_hook(state, bucket)
 
         model.register_comm_hook(None, counted)
-    state = TrainState(
-        model=model,
-        optimizer=make_optimizer(model, config),
-        balance=LossBalance.start(alpha=config.alpha, normalised=True, decay=config.mean_decay),
-        step=0,
-    )
+    state = TrainState.fresh(model, config, "cpu")
     found = []
     for seed in range(NUM_STEPS):
         shared.append(0)
         batch = batch_of(task, seed)
         batch = batch if share is None else in_parts(batch, NUM_RANKS)[share]
-        report = train_step(state, batch, make_task(task, MODEL, 2), config)
-        gradients = [p.grad.flatten() for p in bare(model).parameters()]
+        report = train_step(state, batch, objective_of(task), config)
+        gradients = [p.grad.flatten() for p in unwrapped(model).parameters()]
         loss = report.loss
         figures = [loss.total[None], loss.losses, loss.balance.totals, report.gradient_norm[None]]
         found.append(torch.cat([*figures, *gradients]).detach())

@@ -31,8 +31,9 @@ def test_what_differs_is_told_apart():
     found = {
         of(1, [1, 2]), of(1, [1, 3]), of(1, [1]), of(1, [1, 1]), of(2, [1, 2]),
         of(1, [1, 2], [0, 1]), of(1, [1, 2], [1, 0]), of(1, [1, 2], [1, 1]), of(1, [-1, 2]),
+        of(1, [1, 2], [0, 2]), of(1, [1, 2], [2, 0]),
     }  # fmt: skip
-    assert len(found) == 9
+    assert len(found) == 11
     # Two images that change places between steps.
     assert (of(1, [5]) + of(2, [6])) % 2**64 != (of(1, [6]) + of(2, [5])) % 2**64
     assert of(1, []) == 0

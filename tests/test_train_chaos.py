@@ -17,8 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 from chaos import Driver, Fault, Machines, kill, machines
-from chaos_pool import CLASSES, write_pool
-from tiny import save_tiny
+from chaos_pool import CLASSES, write_pool, write_teacher
 
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
@@ -73,7 +72,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     write_pool(folder)
     (folder / "recipe.yaml").write_text(RECIPE)
-    saved = read_model(save_tiny(folder / "teacher", classes=CLASSES), "teacher")
+    write_teacher(folder / "teacher")
+    saved = read_model(folder / "teacher", "teacher")
     teacher = SavedTeacher(saved=saved, task=make_task("detection", saved.card.model, len(CLASSES)))
     images, here = open_pool(str(folder / "index")), LabelConfig(actors=(0, 0))
     label_stage(images, teacher, folder / "pseudo", here, PolicyConfig(), None)
@@ -81,6 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(folder=folder, cluster=cluster)
         whole = world.driver(world.undisturbed, folder / "log")
         assert whole.status() == 0, whole.said()
+        assert _learned_labels(world.undisturbed)
         yield world
 
 
@@ -152,6 +153,12 @@ def _order(out: Path) -> str:
     rows = [row for row in rows if "order" in row]
     assert [row["step"] for row in rows] == list(range(2, STEPS + 1, 2))
     return str(rows[-1]["order"])
+
+
+def _learned_labels(out: Path) -> bool:
+    """Whether the pseudo halves had labels."""
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return all(row["pseudo_labels_per_image"] > 0 for row in rows if "order" in row)
 
 
 def _require_equal_weights(one: Path, other: Path) -> None:

@@ -33,7 +33,7 @@ def training_needs(config: TrainConfig, *, has_pseudo: bool) -> list[Need]:
     trainers = Need(
         what="train.num_workers", cpus=config.cpus_per_worker, gpus=float(config.use_gpu)
     )
-    streams = workers * (2 if has_pseudo else 1)
+    streams = workers * (1 + has_pseudo + config.joint.is_on)
     # One task of each stream, or nothing moves; without tasks a worker's own cores load.
     loaders = [Need(what="train.loaders", cpus=1) * streams] if config.loaders else []
     return [trainers * workers, *loaders]

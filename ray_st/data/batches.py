@@ -19,17 +19,18 @@ from ray_st.data.labels import Labels, Origin
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Views of one size with their labels.
+    """Views of one size with their labels; those of joint training stand last, in a size of theirs.
 
     An image that could not be read stands as blank pixels with `is_valid` false: it keeps every
     batch the same length on every worker, and counts for nothing in the loss.
     """
 
-    pixels: UInt8[Tensor, "b 3 h w"]  # RGB 0..255, channels last in memory
+    pixels: UInt8[Tensor, "o 3 h w"]  # RGB 0..255, channels last in memory; all but joint images'
     labels: tuple[Labels, ...]  # one an image, in view pixels
     origins: Int64[Tensor, " b"]  # an `Origin` each
     is_valid: Bool[Tensor, " b"]
     image_ids: Int64[Tensor, " b"]
+    joint_pixels: UInt8[Tensor, "j 3 y x"] | None = None  # as `pixels`; o + j = b
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,9 +40,14 @@ class Batch:
         return replace(
             self,
             pixels=self.pixels.to(device, non_blocking=True),
+            joint_pixels=_moved(self.joint_pixels, device),
             origins=self.origins.to(device, non_blocking=True),
             is_valid=self.is_valid.to(device, non_blocking=True),
         )
+
+
+def _moved(pixels: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if pixels is None else pixels.to(device, non_blocking=True)
 
 
 def collate(
@@ -78,19 +84,50 @@ def paired(human: Batch, pseudo: Batch) -> Batch:
     )
 
 
+def with_joint(batch: Batch, joint: Batch) -> Batch:
+    """Add the classified images of a step, `joint`, behind all others."""
+    return replace(
+        batch,
+        joint_pixels=joint.pixels,
+        labels=batch.labels + joint.labels,
+        origins=torch.cat([batch.origins, joint.origins]),
+        is_valid=torch.cat([batch.is_valid, joint.is_valid]),
+        image_ids=torch.cat([batch.image_ids, joint.image_ids]),
+    )
+
+
+def without_joint(batch: Batch) -> Batch:
+    """Leave the classified images of a step out."""
+    own = len(batch.pixels)
+    return Batch(
+        pixels=batch.pixels,
+        labels=batch.labels[:own],
+        origins=batch.origins[:own],
+        is_valid=batch.is_valid[:own],
+        image_ids=batch.image_ids[:own],
+    )
+
+
 def in_parts(batch: Batch, count: int) -> list[Batch]:
-    """Cut a step's images into parts, each with its share of either origin, as equal as can be."""
+    """Cut a step's images into parts, each with its share of every origin, as equal as can be."""
     places = [torch.nonzero(batch.origins == int(origin)).flatten() for origin in Origin]
     shares = zip(*(each.tensor_split(count) for each in places if len(each)), strict=True)
     return [_taken(batch, torch.cat(share)) for share in shares]
 
 
 def _taken(batch: Batch, places: Int64[Tensor, " n"]) -> Batch:
+    own = len(batch.pixels)
+    joint = batch.joint_pixels
     return Batch(
-        # Taken as rows of HWC memory, so that a part is channels-last as the whole is.
-        pixels=batch.pixels.permute(0, 2, 3, 1)[places].permute(0, 3, 1, 2),
+        pixels=_rows(batch.pixels, places[places < own]),
+        joint_pixels=None if joint is None else _rows(joint, places[places >= own] - own),
         labels=tuple(batch.labels[place] for place in places.tolist()),
         origins=batch.origins[places],
         is_valid=batch.is_valid[places],
         image_ids=batch.image_ids[places],
     )
+
+
+def _rows(pixels: Tensor, places: Int64[Tensor, " n"]) -> Tensor:
+    """Take images as rows of HWC memory, so that a part is channels-last as the whole is."""
+    return pixels.permute(0, 2, 3, 1)[places].permute(0, 3, 1, 2)

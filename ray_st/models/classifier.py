@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
@@ -33,5 +32,4 @@ class Classifier(PixelModel):
 
     def forward(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b k"]:
         """RGB 0..255 of any size -> logits in float32, autocast or not."""
-        pooled = [x.float().mean(dim=(2, 3)) for x in self.features(pixels)]
-        return self.predict(torch.stack(pooled).mean(dim=0)).float()  # type: ignore[no-any-return]
+        return self.predict(self.pooled(pixels)).float()  # type: ignore[no-any-return]

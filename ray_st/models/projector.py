@@ -1,7 +1,7 @@
 """Projection: raw pixels in, a few numbers an image out, for comparing views with each other.
 
 What is learned is the backbone; the projection takes what views may differ in, and is thrown away.
-Source: SimCLR (Chen et al., 2020), section 4.2. Next: `count.py`.
+Source: SimCLR (Chen et al., 2020), section 4.2. Next: `joint.py`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from ray_st.models.backbone import Backbone
@@ -40,6 +41,15 @@ class PixelModel(nn.Module):
         """RGB 0..255 (b, 3, h, w) -> the backbone's maps, fine to coarse."""
         maps: list[Tensor] = self.backbone((pixels.float() - self.mean) / self.std)
         return maps
+
+    def pooled(self, pixels: Tensor) -> Float32[Tensor, "b c"]:
+        """RGB 0..255 (b, 3, h, w) -> the coarsest map's mean over places.
+
+        Of SpineNet, whose maps are of one width, the mean of all of them.
+        """
+        maps = self.features(pixels)
+        chosen = maps if isinstance(self.backbone, SpineNet) else maps[-1:]
+        return torch.stack([x.float().mean(dim=(2, 3)) for x in chosen]).mean(dim=0)
 
 
 def make_pyramid(config: ModelConfig, in_channels: Sequence[int]) -> nn.Module:

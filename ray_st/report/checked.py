@@ -26,6 +26,7 @@ _SIDE_PX = 240
 _VIEWERS = {
     Origin.HUMAN: Viewer(title="Human labels", colour="human"),
     Origin.PSEUDO: Viewer(title="Pseudo labels", colour="pseudo"),
+    Origin.JOINT: Viewer(title="Human classes", colour="human"),
 }
 
 
@@ -36,11 +37,12 @@ class Step:
     number: int  # from 1
     origin: Origin
     views: Views
+    classes: Sequence[str]  # names of the ids in their labels
 
 
-def first_batches_sheet(steps: Sequence[Step], classes: Sequence[str]) -> Sheet:
+def first_batches_sheet(steps: Sequence[Step]) -> Sheet:
     """Draw the first few views of each step as training sees them."""
-    rows = [row for step in steps for row in _rows(step, classes)]
+    rows = [row for step in steps for row in _rows(step)]
     columns = max(len(row.drawings) for row in rows)
     return Sheet(
         title="The first batches",
@@ -80,7 +82,7 @@ def unseen_boxes_sheet(rows: pa.Table, size_px: int, classes: Sequence[str]) -> 
     )
 
 
-def _rows(step: Step, classes: Sequence[str]) -> Iterator[SheetRow]:
+def _rows(step: Step) -> Iterator[SheetRow]:
     shown = min(len(step.views), _COLUMNS * _ROWS)
     for first in range(0, shown, _COLUMNS):
         views = step.views[first : min(first + _COLUMNS, shown)]
@@ -88,7 +90,7 @@ def _rows(step: Step, classes: Sequence[str]) -> Iterator[SheetRow]:
         yield SheetRow(
             title=f"Step {step.number}",
             notes=[*notes, f"of {len(step.views)}"],
-            drawings=[_drawing(views, i, step.origin, classes) for i in range(len(views))],
+            drawings=[_drawing(views, i, step.origin, step.classes) for i in range(len(views))],
         )
 
 

@@ -49,8 +49,9 @@ class Examination:
     tell: Callable[[Finding], None]
     findings: list[Finding] = field(default_factory=list)
     classes: tuple[str, ...] = ()
+    joint_classes: tuple[str, ...] = ()
     unseen: pa.Table | None = None  # images with boxes that no anchor fits, with these alone
-    first: list[FirstViews] = field(default_factory=list)  # human, then pseudo where there are some
+    first: list[FirstViews] = field(default_factory=list)  # human, then the others there are
 
     def note(self, found: Iterable[Finding]) -> None:
         """Keep findings, and tell them."""
@@ -78,10 +79,13 @@ def examine(
     """Make all checks; starts nothing on a cluster, and only looks at it where there is one."""
     done = Examination(config=config, sampling=sampling, tell=tell)
     learning = done.tried(lambda: Learning.of(config))
-    materials = done.tried(lambda: open_materials(config.data, done.kind))
+    joint = config.train.joint.images
+    materials = done.tried(lambda: open_materials(config.data, done.kind, joint))
     pseudo = None if materials is None else _pseudo(done, materials)
     if materials is not None:
         done.classes = materials.human.classes
+        if materials.joint is not None:
+            done.joint_classes = materials.joint.classes
         _check_data(done, materials, pseudo, has_model=learning is not None)
     has_pool = materials is not None and materials.pool is not None
     _check_settings(done, materials, pseudo, has_pool=has_pool)
@@ -128,6 +132,8 @@ def _check_data(
         sets[field_], tolerated[field_] = materials.pool, config.label.max_failure_rate
     if pseudo is not None:
         sets["pseudo"] = pseudo.held
+    if materials.joint is not None:
+        sets["train.joint.images"] = materials.joint.rows
     done.note(check_files(sets, config.model.image_size_px, done.sampling, tolerated))
 
 
@@ -166,39 +172,38 @@ def _check_steps(
     config, train, human = done.config, learning.train, materials.human
 
     def views_of(rows: pa.Table | StoredRows, origin: Origin) -> FirstViews:
-        size_px = learning.model.image_size_px
+        size_px = learning.side_px(origin)
         return first_views(rows, origin, train, size_px=size_px, augment=learning.augment)
 
-    seen = views_of(human.rows, Origin.HUMAN)
-    done.first = [seen]
-    beside = None
+    done.first = [views_of(human.rows, Origin.HUMAN)]
+    beside = []
     if pseudo is not None:
-        beside = views_of(pseudo.rows, Origin.PSEUDO)
-        done.first.append(beside)
+        done.first.append(views_of(pseudo.rows, Origin.PSEUDO))
     elif materials.pool is not None:
         # A student's step, before there is one: human-labelled images stand in.
-        beside = views_of(human.rows, Origin.PSEUDO)
+        beside.append(views_of(human.rows, Origin.PSEUDO))
+    if materials.joint is not None:
+        done.first.append(views_of(materials.joint.rows, Origin.JOINT))
     for each in done.first:
         done.note(surviving_labels(each))
-    classes = human.classes
+    classes, seen = human.classes, sorted([*done.first, *beside], key=lambda each: each.origin)
     has_norms = _has_norms(learning, len(classes))
-    done.note(
-        batches(train, human.rows.num_rows, has_norms=has_norms, has_pseudo=beside is not None)
-    )
+    has_pseudo = any(each.origin is Origin.PSEUDO for each in seen)
+    done.note(batches(train, human.rows.num_rows, has_norms=has_norms, has_pseudo=has_pseudo))
     init = done.tried(lambda: read_init(config.init, learning, classes, config.data.train))
     if init is None and config.init.start != "random":
         return None
-    shares = batches_of(seen, beside, train.num_workers)
-    task = learning.make_task(len(classes))
+    shares = batches_of(seen, train.num_workers)
+    task, joint = learning.make_task(len(classes)), len(done.joint_classes)
     try:
-        trial = try_steps(shares, task, learning.model, train, init, len(classes))
+        trial = try_steps(shares, task, learning.model, train, init, len(classes), joint)
     except torch.OutOfMemoryError:
         done.note(too_large(len(shares[0])))
         return None
     if trial.before is not None:
         done.note(as_expected(trial.before))
     done.note(sound_numbers(trial, train))
-    done.note(needed_time(trial, seen, beside, train))
+    done.note(needed_time(trial, seen, train))
     return trial
 
 

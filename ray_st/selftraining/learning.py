@@ -67,6 +67,11 @@ class Learning:
         """The kind of labels that is learned from."""
         return self.make_task(1).kind
 
+    def side_px(self, origin: Origin) -> int:
+        """Side of the views of an origin."""
+        joint, own = self.train.joint.image_size_px, self.model.image_size_px
+        return joint if origin is Origin.JOINT and joint is not None else own
+
     def make_task(self, num_classes: int) -> Task:
         """Give the task object of these sections."""
         return make_task(self.task, self.model, num_classes, self.detect)
@@ -80,17 +85,18 @@ def training_job(
     pseudo: pa.Table | StoredRows | LiveRows | None,
     init: Start | None,
     recipe: Mapping[str, Any],
+    joint: LabeledSet | None = None,
 ) -> Job:
     """Put the rows into the object store, or leave them in their own, and describe the run."""
     train = learning.train
 
-    def stream(rows: pa.Table | StoredRows | LiveRows, origin: Origin, batch_size: int) -> Stream:
+    def stream(rows: pa.Table | StoredRows | LiveRows, origin: Origin) -> Stream:
         seed = stream_seed(train.seed, origin)
         return Stream(
             rows=HeldRows.of(rows) if isinstance(rows, pa.Table) else rows,
             origin=origin,
-            batch_size=batch_size,
-            size_px=learning.model.image_size_px,
+            batch_size=train.images_of(origin),
+            size_px=learning.side_px(origin),
             augment=learning.augment,
             order_seed=seed,
             view_seed=seed,
@@ -103,8 +109,10 @@ def training_job(
         classes=human.classes,
         model=learning.model,
         train=train,
-        human=stream(human.rows, Origin.HUMAN, train.batch_size),
-        pseudo=None if pseudo is None else stream(pseudo, Origin.PSEUDO, train.num_pseudo),
+        human=stream(human.rows, Origin.HUMAN),
+        pseudo=None if pseudo is None else stream(pseudo, Origin.PSEUDO),
+        joint=None if joint is None else stream(joint.rows, Origin.JOINT),
+        joint_classes=() if joint is None else joint.classes,
         objective=learning.make_task(len(human.classes)),
         num_outputs=len(human.classes),
         val=ray.put(val.rows.combine_chunks()),

@@ -195,6 +195,7 @@ class Loop:
             human=self.materials.human,
             val=self.materials.val,
             pseudo=pseudo,
+            joint=self.materials.joint,
             init=init,
             recipe=self.recipe,
         )

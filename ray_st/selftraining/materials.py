@@ -31,6 +31,7 @@ class Materials:
     val: LabeledSet
     pool: pa.Table | None  # IMAGE_ROWs
     pool_truth: pa.Table | None  # LABEL_ROWs of the pool where known: to measure, never to train
+    joint: LabeledSet | None = None  # images with a class each, for joint training
 
     @property
     def findings(self) -> dict[str, dict[str, int]]:
@@ -41,7 +42,12 @@ class Materials:
     def warnings(self) -> list[str]:
         """What makes the figures promise more than they can; a line each."""
         measured, found = self.val.rows["uri"], []
-        for name, rows in (("data.train", self.human.rows), ("the pool", self.pool)):
+        joint = None if self.joint is None else self.joint.rows
+        for name, rows in (
+            ("data.train", self.human.rows),
+            ("the pool", self.pool),
+            ("train.joint.images", joint),
+        ):
             both = 0 if rows is None else pc.sum(pc.is_in(measured, rows["uri"])).as_py()
             if both:
                 found.append(
@@ -83,13 +89,25 @@ def _require_named(data: DataConfig, name: str, kind: type[Labels]) -> None:
 
 def _opened(data: DataConfig, name: str, kind: type[Labels]) -> LabeledSet:
     """Open `data.NAME`; refuses a set that nothing can be learned from."""
-    uri = getattr(data, name)
-    labeled = open_labeled(uri, images=data.images, images_field="data.images")
+    labeled = open_labeled(getattr(data, name), images=data.images, images_field="data.images")
     require_kind(labeled, kind, f"data.{name}", learner="this task", move="set task")
+    _require_some(labeled, kind, f"data.{name}")
+    return labeled
+
+
+def _require_some(labeled: LabeledSet, kind: type[Labels], field: str) -> None:
     if labeled.rows.num_rows == 0:
-        raise UserError(f"data.{name}: {labeled.uri} lists no image; name a set that has some")
+        raise UserError(f"{field}: {labeled.uri} lists no image; name a set that has some")
     if not kind.any_in(labeled.rows):
-        raise UserError(f"data.{name}: {labeled.uri} has no label; name a set that has some")
+        raise UserError(f"{field}: {labeled.uri} has no label; name a set that has some")
+
+
+def _open_joint(uri: str) -> LabeledSet:
+    """Images with a class each, for joint training."""
+    field = "train.joint.images"
+    labeled = open_labeled(uri)
+    require_kind(labeled, ClassLabel, field, learner="joint training", move="leave it out")
+    _require_some(labeled, ClassLabel, field)
     return labeled
 
 
@@ -106,8 +124,8 @@ def require_kind(
         )
 
 
-def open_materials(data: DataConfig, kind: type[Labels]) -> Materials:
-    """Open all that the whole loop needs, the pool included."""
+def open_materials(data: DataConfig, kind: type[Labels], joint: str | None = None) -> Materials:
+    """Open all that the whole loop needs, the pool included; `joint` is `train.joint.images`."""
     human, val = open_human(data, kind)
     pool, truth = None, None
     if data.labeled_images is not None:
@@ -116,7 +134,13 @@ def open_materials(data: DataConfig, kind: type[Labels]) -> Materials:
         truth = everything.filter(pc.is_in(everything["image_id"], pool["image_id"]))
     if data.unlabeled is not None:
         pool, truth = open_images(data.unlabeled), _truth(data.unlabeled, human)
-    return Materials(human=human, val=val, pool=pool, pool_truth=truth)
+    return Materials(
+        human=human,
+        val=val,
+        pool=pool,
+        pool_truth=truth,
+        joint=None if joint is None else _open_joint(joint),
+    )
 
 
 def require_pool(materials: Materials) -> pa.Table:

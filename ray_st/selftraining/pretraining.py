@@ -69,6 +69,8 @@ class Pairing:
         )
         every, rule = train.evaluate_every, "null where nothing is validated"
         require(every is None, "train.evaluate_every", rule, every, "pass --method supervised")
+        images, rule = train.joint.images, "null where there is no task to join"
+        require(images is None, "train.joint.images", rule, images, "pass --method supervised")
         require_trackers(train)
         rehearse(config.model, NAME, config.simclr.projection, train, has_pseudo=True)
         return cls(

@@ -66,6 +66,7 @@ def train_stage(
         "steps": job.train.steps,
         "human_images": job.human.rows.num_rows,
         "pseudo_images": 0 if job.pseudo is None else job.pseudo.rows.num_rows,
+        **({} if job.joint is None else {"joint_images": job.joint.rows.num_rows}),
         "unreadable": _unreadable(job, out, log),
         "warnings": alarms(log),
         **course_of(job, out),

@@ -1,6 +1,6 @@
 """Classification as a task: logits to loss sums, to the likeliest classes, and those to accuracy.
 
-In: logits of the model, `ClassLabel`. Out: `LossSums`, labels, metrics. Next: `simclr.py`.
+In: logits of the model, `ClassLabel`. Out: `LossSums`, labels, metrics. Next: `joint.py`.
 """
 
 from __future__ import annotations

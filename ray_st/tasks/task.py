@@ -92,14 +92,8 @@ class Objective(Protocol):
 
 
 @runtime_checkable
-class Task(Objective, Protocol):
-    """One kind of label, from model outputs to the metric."""
-
-    name: str
-    kind: type[Labels]
-    figures: tuple[
-        str, ...
-    ]  # keys of `metrics` to look at; the first ranks models, higher is better
+class Countable(Objective, Protocol):
+    """An `Objective` whose counts are known before its loss is, so that a step may have parts."""
 
     def counts(self, outputs: Any, targets: Any) -> Float[Tensor, " b"]:
         """Counts of the `LossSums` of these targets, without their loss.
@@ -107,6 +101,17 @@ class Task(Objective, Protocol):
         They depend on targets alone: of `outputs` only the form is looked at, so that outputs of
         any images in views of this size will do.
         """
+
+
+@runtime_checkable
+class Task(Countable, Protocol):
+    """One kind of label, from model outputs to the metric."""
+
+    name: str
+    kind: type[Labels]
+    figures: tuple[
+        str, ...
+    ]  # keys of `metrics` to look at; the first ranks models, higher is better
 
     def predictions(self, outputs: Any, size_hw: tuple[int, int]) -> list[Any]:
         """Outputs -> raw labels of `kind` in view pixels, a low floor applied at most."""

@@ -19,27 +19,27 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ray_st.data.batches import Batch, in_parts
-from ray_st.tasks.task import LossSums, Objective, Task
+from ray_st.tasks.task import Countable, LossSums, Objective
 from ray_st.training.gradient import Learned, device_of, outputs_of, targets_of
 from ray_st.training.guard import untouched
 from ray_st.training.loss_balance import (
-    SMALLEST_COUNT,
     LossBalance,
     balanced_loss,
     members,
+    normalisers,
     of_each,
     over_workers,
 )
 from ray_st.training.schedule import TrainConfig
-from ray_st.training.trainable import bare, synchronised
+from ray_st.training.trainable import synchronised, unwrapped
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scale:
-    """What the two loss sums of a global batch are multiplied by, known before either is."""
+    """What each origin's loss sum of a global batch is multiplied by, known before any is."""
 
-    factors: Float[Tensor, 2]
-    normaliser: Float[Tensor, 2]
+    factors: Float[Tensor, " o"]
+    normaliser: Float[Tensor, " o"]
     num_workers: int
 
     @classmethod
@@ -52,19 +52,19 @@ class Scale:
         balance: LossBalance,
     ) -> Scale:
         """From the counts of this worker's images of all parts; `balance` gives the ratio."""
-        member = members(origins, is_valid)
+        member = members(origins, is_valid, len(balance.shares))
         world = torch.cat([of_each(counts, member), member.sum(dim=1).float()])
         num_workers = over_workers(world)
         global_counts, images = world.chunk(2)
         return cls(
             factors=balance.factors(images > 0),
-            normaliser=(global_counts + count_offset).clamp_min(SMALLEST_COUNT),
+            normaliser=normalisers(global_counts, count_offset),
             num_workers=num_workers,
         )
 
     def to_differentiate(self, sums: LossSums, part: Batch) -> Float[Tensor, ""]:
         """One part's share of the loss, as `BalancedLoss` has it of the whole."""
-        local = of_each(sums.sums, members(part.origins, part.is_valid))
+        local = of_each(sums.sums, members(part.origins, part.is_valid, len(self.factors)))
         return self.num_workers * (self.factors * local / self.normaliser).sum()
 
 
@@ -87,7 +87,7 @@ class _Parts:
         """What one part would have found, from the sums of all."""
         sums = LossSums.joined(some)
         loss = balanced_loss(sums, self.origins, self.is_valid, balance)
-        return Learned(loss=loss, parts=sums.part_means(self.is_valid))
+        return Learned.of(loss, sums, self.origins, self.is_valid)
 
 
 def gradient_in_parts(
@@ -98,19 +98,18 @@ def gradient_in_parts(
     The loss that is told is the one that was differentiated; the averages are those that one part
     would leave.
     """
-    assert isinstance(objective, Task), "the rehearsal lets no other objective come here"
+    assert isinstance(objective, Countable), "the rehearsal lets no other objective come here"
     device = device_of(model)
     batches = [part.to(device) for part in in_parts(batch, config.accumulate)]
     parts = _Parts(batches=batches, targets=[targets_of(part, objective) for part in batches])
     # Of one origin alone there is no ratio to know.
-    is_paired = len(set(batch.origins.tolist())) > 1
-    known = balance
-    if balance.normalised and is_paired and not balance.is_known:
-        known = _foreseen(bare(model), parts, objective, balance, config)
+    origins, known = {*batch.origins.tolist()}, balance
+    if balance.normalised and len(origins) > 1 and not balance.knows(origins):
+        known = _foreseen(unwrapped(model), parts, objective, balance, config)
     scale, some = None, []
     for part, targets in zip(parts.batches, parts.targets, strict=True):
         with synchronised(model, only_if=part is parts.batches[-1]):
-            outputs = outputs_of(model, part.pixels, config)
+            outputs = outputs_of(model, part, config)
             sums = objective.loss_sums(outputs, targets)
             if scale is None:
                 counts = torch.cat([objective.counts(outputs, each) for each in parts.targets])
@@ -130,7 +129,7 @@ def _foreseen(
     """The averages as this step will leave them; the model and the random numbers stay."""
     with untouched(model):
         some = [
-            objective.loss_sums(outputs_of(model, part.pixels, config), targets)
+            objective.loss_sums(outputs_of(model, part, config), targets)
             for part, targets in zip(parts.batches, parts.targets, strict=True)
         ]
     return parts.learned(some, balance).loss.balance

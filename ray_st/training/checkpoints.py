@@ -17,7 +17,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
 
 from ray_st.data import storage
 from ray_st.models.saved import WEIGHTS
@@ -25,7 +24,7 @@ from ray_st.training.guard import Skipped
 from ray_st.training.sharding import spread, spread_state, whole
 from ray_st.training.step import TrainState
 from ray_st.training.trail import Trail
-from ray_st.training.trainable import bare
+from ray_st.training.trainable import bare, joint_classes
 
 STATE, LOG = "training_state.pt", "metrics.jsonl"
 
@@ -37,9 +36,11 @@ def save_state(folder: Path | None, state: TrainState) -> None:
     the state may be spread over them; those without a folder keep nothing.
     """
     keep = folder is not None
-    last = {}
+    last: dict[str, Any] = {}
     if state.average is not None:
         last["weights"] = whole(bare(state.model).state_dict(), keep=keep)
+    if (classes := joint_classes(state.model)) is not None:
+        last["joint_classes"] = classes.state_dict()
     held = {
         "step": state.step,
         "optimizer": whole(state.optimizer.state_dict(), keep=keep),
@@ -52,8 +53,9 @@ def save_state(folder: Path | None, state: TrainState) -> None:
         torch.save(held, folder / STATE)
 
 
-def load_state(folder: Path, state: TrainState, model: nn.Module) -> None:
-    """Put weights and state back in place, as if nothing had happened. `model` is unwrapped."""
+def load_state(folder: Path, state: TrainState) -> None:
+    """Put weights and state back in place, as if nothing had happened."""
+    model = bare(state.model)
     weights = safetensors.torch.load_file(folder / WEIGHTS)
     saved = torch.load(folder / STATE, weights_only=True, map_location="cpu")
     if state.average is not None:
@@ -61,6 +63,8 @@ def load_state(folder: Path, state: TrainState, model: nn.Module) -> None:
         weights = saved["weights"]
     held = model.state_dict()
     model.load_state_dict({name: spread(each, held.get(name)) for name, each in weights.items()})
+    if (classes := joint_classes(state.model)) is not None:
+        classes.load_state_dict(saved["joint_classes"])
     state.optimizer.load_state_dict(spread_state(saved["optimizer"], state.optimizer))
     state.balance = state.balance.resumed(saved["balance"])
     state.skipped = Skipped(**saved["skipped"])

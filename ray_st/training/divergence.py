@@ -67,6 +67,7 @@ def _image_ids(batch: Batch) -> dict[str, list[int]]:
     mine = {
         origin.name.lower(): batch.image_ids[batch.origins == int(origin)].tolist()
         for origin in Origin
+        if origin is not Origin.JOINT or batch.joint_pixels is not None
     }
     gathered = [mine]
     if dist.is_available() and dist.is_initialized():

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ray_st.data.batches import Batch
-from ray_st.tasks.task import Objective
-from ray_st.training.loss_balance import BalancedLoss, LossBalance, balanced_loss
+from ray_st.tasks.task import LossSums, Objective
+from ray_st.training.loss_balance import JOINT, BalancedLoss, LossBalance, balanced_loss
 from ray_st.training.schedule import TrainConfig
 
 
@@ -25,7 +25,18 @@ class Learned:
     """What is known of a step's loss once its gradient is there."""
 
     loss: BalancedLoss
-    parts: Mapping[str, Float[Tensor, ""]]  # terms of the loss, from this worker's images
+    parts: Mapping[str, Float[Tensor, ""]]  # terms of the task's loss, from this worker's images
+
+    @classmethod
+    def of(
+        cls,
+        loss: BalancedLoss,
+        sums: LossSums,
+        origins: Int64[Tensor, " b"],
+        is_valid: Bool[Tensor, " b"],
+    ) -> Learned:
+        """From what the loss was made of."""
+        return cls(loss=loss, parts=sums.part_means(is_valid & (origins != JOINT)))
 
 
 def gradient(
@@ -37,10 +48,10 @@ def gradient(
     """
     batch = batch.to(device_of(model))
     targets = targets_of(batch, objective)
-    sums = objective.loss_sums(outputs_of(model, batch.pixels, config), targets)
+    sums = objective.loss_sums(outputs_of(model, batch, config), targets)
     loss = balanced_loss(sums, batch.origins, batch.is_valid, balance)
     loss.to_differentiate.backward()  # type: ignore[no-untyped-call]
-    return Learned(loss=loss, parts=sums.part_means(batch.is_valid))
+    return Learned.of(loss, sums, batch.origins, batch.is_valid)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -54,8 +65,9 @@ def targets_of(batch: Batch, objective: Objective) -> Any:
     return objective.targets(batch.labels, size_hw, batch.pixels.device)
 
 
-def outputs_of(model: nn.Module, pixels: UInt8[Tensor, "b 3 h w"], config: TrainConfig) -> Any:
+def outputs_of(model: nn.Module, batch: Batch, config: TrainConfig) -> Any:
     """Run the model forward in the precision of `config`."""
+    seen = [each for each in (batch.pixels, batch.joint_pixels) if each is not None]
     # Autocast around the model only: its outputs are float32, and so are the losses.
-    with torch.autocast(pixels.device.type, torch.bfloat16, config.precision == "bf16"):
-        return model(pixels)
+    with torch.autocast(batch.pixels.device.type, torch.bfloat16, config.precision == "bf16"):
+        return model(*seen)

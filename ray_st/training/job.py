@@ -11,6 +11,7 @@ from typing import Any
 
 from ray_st.models import ModelConfig
 from ray_st.progress import Counter
+from ray_st.tasks.joint import joint_objective
 from ray_st.tasks.task import Objective, Task
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.streams import Stream
@@ -35,11 +36,21 @@ class Job:
     counter: Counter | None
     start: Mapping[str, Any] = field(default_factory=dict)  # what a summary says of `init`
     out: str = ""  # the run's folder or bucket; `fit` says it
+    joint: Stream | None = None  # of classified images
+    joint_classes: tuple[str, ...] = ()
 
     @property
     def images_a_step(self) -> int:
-        """Over all workers, of both origins."""
-        return self.human.batch_size + (0 if self.pseudo is None else self.pseudo.batch_size)
+        """Over all workers, of all origins."""
+        streams = (self.human, self.pseudo, self.joint)
+        return sum(each.batch_size for each in streams if each is not None)
+
+    @property
+    def learned(self) -> Objective:
+        """What a step lowers: the objective, and in joint training the loss of classes too."""
+        if not isinstance(self.objective, Task):
+            return self.objective
+        return joint_objective(self.objective, len(self.joint_classes))
 
     @property
     def figures(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ In: a `ModelConfig`, a task and a `TrainConfig`. Out: nothing, or `UserError`. N
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from ray_st.config import UserError, require
 from ray_st.models import ModelConfig, build
 from ray_st.training.freezing import freeze
 from ray_st.training.schedule import TrainConfig
+from ray_st.training.trainable import with_joint_classes
 
 _ONE_VALUE = "Expected more than 1 value per channel"  # PyTorch's BatchNorms
 
@@ -34,6 +37,12 @@ def rehearse(
         train.accumulate,
         "raise train.num_workers for larger batches",
     )
+    require(
+        not train.joint.is_on or task != "classification",
+        "train.joint.images",
+        "null for classification, which learns classes itself",
+        train.joint.images,
+    )
     side, images = config.image_size_px, _images(train, has_pseudo=has_pseudo)
     # The forward pass too stands under the meta device, for the constants that some models make.
     with torch.device("meta"):
@@ -44,13 +53,42 @@ def rehearse(
             outputs = model(pixels)
         except Exception as error:
             raise UserError(_refusal(config, train, error)) from error
+        if train.joint.is_on:
+            model = with_joint_classes(model, 1)
+            outputs = _joint_outputs(model, pixels, config, train)
         if train.num_workers > 1:
             _require_gradients(model, outputs, config, train)
 
 
+def _joint_outputs(
+    model: nn.Module, pixels: Tensor, config: ModelConfig, train: TrainConfig
+) -> object:
+    """The same with the images of joint training, which have a size and a number of theirs."""
+    side, images = train.joint.image_size_px or config.image_size_px, _share(train.num_joint, train)
+    try:
+        return model(pixels, torch.empty(images, 3, side, side, dtype=torch.uint8))
+    except Exception as error:
+        if str(error).startswith(_ONE_VALUE):
+            line = (
+                "train.joint.batch_size: must give each training worker 2 images or more a part, "
+                f"for BatchNorm sees one value a channel here, got {train.num_joint}; raise it or "
+                "train.joint.image_size_px"
+            )
+        else:
+            line = (
+                f"train.joint.image_size_px: must be a size that {config.backbone!r} takes, got "
+                f"{side} ({_said(error)}); leave it out, which means {config.image_size_px}"
+            )
+        raise UserError(line) from error
+
+
 def _images(train: TrainConfig, *, has_pseudo: bool) -> int:
     """How many images one BatchNorm sees at once."""
-    total = train.batch_size + (train.num_pseudo if has_pseudo else 0)
+    return _share(train.batch_size + (train.num_pseudo if has_pseudo else 0), train)
+
+
+def _share(total: int, train: TrainConfig) -> int:
+    """Of so many images a step."""
     part = total // train.accumulate
     return part if train.sync_batchnorm else part // max(1, train.num_workers)
 
@@ -68,19 +106,21 @@ def _refusal(config: ModelConfig, train: TrainConfig, error: Exception) -> str:
     known = timm.get_pretrained_cfg(config.backbone) if timm.is_model(config.backbone) else None
     side = known.input_size[-1] if known else config.image_size_px
     move = f"set model.image_size_px to {side} or " if side != config.image_size_px else ""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
     return (
         f"model.backbone: must take views of model.image_size_px {config.image_size_px}, got "
-        f"{config.backbone!r} ({said:.160}); {move}choose another backbone"
+        f"{config.backbone!r} ({_said(error)}); {move}choose another backbone"
     )
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
 def _require_gradients(
     model: nn.Module, outputs: object, config: ModelConfig, train: TrainConfig
 ) -> None:
     """Refuse parameters that the outputs do not depend on: DistributedDataParallel does."""
-    tensors = [outputs] if isinstance(outputs, Tensor) else vars(outputs).values()
-    total = sum(each.sum() for each in tensors if isinstance(each, Tensor))
+    total = sum(each.sum() for each in _tensors(outputs))
     assert isinstance(total, Tensor), "every model gives a tensor"
     total.backward()  # type: ignore[no-untyped-call]
     idle = [
@@ -93,3 +133,12 @@ def _require_gradients(
             f"({idle[0].removeprefix('backbone.network.model.')}, ...); set train.num_workers to 1 "
             "or choose another backbone"
         )
+
+
+def _tensors(outputs: object) -> list[Tensor]:
+    """All that a model gives, however it is packed."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if isinstance(outputs, tuple):
+        return [each for part in outputs for each in _tensors(part)]
+    return _tensors(tuple(vars(outputs).values())) if is_dataclass(outputs) else []

@@ -6,10 +6,12 @@ In: numbers from a recipe. Out: `TrainConfig`, `learning_rate`. Next: `restarts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ray_st.config import require
+from ray_st.data.labels import Origin
+from ray_st.training.joint import JointConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class TrainConfig:
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """ddp: every worker holds the whole model; fsdp: only its share of weights, gradients and
     optimiser state, for models too large for one GPU."""
+    joint: JointConfig = field(default_factory=JointConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "cpus_per_worker", "log_every", "accumulate"):
@@ -160,13 +163,20 @@ class TrainConfig:
             "null with train.parallel fsdp, where no worker holds all weights to average",
             self.ema_decay,
         )
+        rule = "null with train.parallel fsdp, where the backbone may run once a step"
+        images, is_whole = self.joint.images, self.parallel != "fsdp"
+        require(images is None or is_whole, "train.joint.images", rule, images)
 
     def _check_sizes(self) -> None:
         """Every worker needs an image of either origin for each of its parts of a step."""
         names = [name for name in ("num_workers", "accumulate") if getattr(self, name) > 1]
         fewest = " times ".join(f"train.{name} ({getattr(self, name)})" for name in names)
         least = max(1, self.num_workers) * self.accumulate
-        for name, size in (("batch_size", self.batch_size), ("pseudo_batch_size", self.num_pseudo)):
+        for name, size in (
+            ("batch_size", self.batch_size),
+            ("pseudo_batch_size", self.num_pseudo),
+            ("joint.batch_size", self.num_joint or least),
+        ):
             require(size >= least, f"train.{name}", f"at least {fewest or 1}", size)
 
     def _check_rate(self) -> None:
@@ -204,6 +214,21 @@ class TrainConfig:
         if moved and first <= last:
             return replace(self, steps=steps, lr_drops=tuple(sorted(moved)))
         return replace(self, steps=steps, lr_drops=(), schedule="cosine")
+
+    @property
+    def num_joint(self) -> int:
+        """Classified images a step, over all workers; 0 without joint training."""
+        if not self.joint.is_on:
+            return 0
+        return self.joint.batch_size or self.batch_size
+
+    def images_of(self, origin: Origin) -> int:
+        """Images of an origin a step, over all workers, where there is such a stream."""
+        return {
+            Origin.HUMAN: self.batch_size,
+            Origin.PSEUDO: self.num_pseudo,
+            Origin.JOINT: self.num_joint,
+        }[origin]
 
     @property
     def num_pseudo(self) -> int:

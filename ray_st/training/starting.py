@@ -17,19 +17,17 @@ from torch import nn
 
 from ray_st.data.feed import Share
 from ray_st.models import build
-from ray_st.training.averaging import averaged
 from ray_st.training.checkpoints import load_log, load_state
 from ray_st.training.diary import Diary
 from ray_st.training.freezing import freeze
 from ray_st.training.job import Job
-from ray_st.training.loss_balance import LossBalance
 from ray_st.training.restarts import Journal
 from ray_st.training.saving import SAVED_AT_S
 from ray_st.training.sharding import blocks_of, shard
 from ray_st.training.step import TrainState
 from ray_st.training.trackers.opening import opened
 from ray_st.training.trackers.tracker import Tracked
-from ray_st.training.trainable import compiled, make_optimizer, with_synchronised_norms
+from ray_st.training.trainable import compiled, with_joint_classes, with_synchronised_norms
 
 
 def started(job: Job, share: Share) -> tuple[TrainState, Diary]:
@@ -42,35 +40,21 @@ def started(job: Job, share: Share) -> tuple[TrainState, Diary]:
     device = ray.train.torch.get_device()
     model = with_synchronised_norms(model, job.train)
     freeze(model, job.train.freeze)
-    model, wrapped = _in_parallel(model, job, device, share)
-    balance = LossBalance.start(
-        alpha=job.train.alpha,
-        normalised=job.train.loss == "normalised",
-        decay=job.train.mean_decay,
-        device=device,
-    )
-    optimizer = make_optimizer(model, job.train)
-    state = TrainState(
-        model=wrapped,
-        optimizer=optimizer,
-        balance=balance,
-        step=0,
-        average=averaged(model, job.train),
-    )
+    learning = with_joint_classes(model, len(job.joint_classes))
+    wrapped = _in_parallel(learning, job, device, share)
+    state = TrainState.fresh(wrapped, job.train, device)
     rows: list[dict[str, Any]] = []
     saved_at_s = None
     if checkpoint := ray.train.get_checkpoint():
         saved_at_s = checkpoint.get_metadata().get(SAVED_AT_S)
         with checkpoint.as_directory() as folder:
-            load_state(Path(folder), state, model)
+            load_state(Path(folder), state)
             rows = load_log(folder)
     return state, _diary(job, rows, state.step, saved_at_s, share)
 
 
-def _in_parallel(
-    model: nn.Module, job: Job, device: torch.device, share: Share
-) -> tuple[nn.Module, nn.Module]:
-    """The model on its device, and what a step runs: the same parameters, perhaps wrapped."""
+def _in_parallel(model: nn.Module, job: Job, device: torch.device, share: Share) -> nn.Module:
+    """The model on its device, as a step runs it: the same parameters, perhaps wrapped."""
     if job.train.parallel == "fsdp" and share.num_workers > 1:
         ray.train.torch.prepare_model(model, move_to_device=False, parallel_strategy=None)
         side = job.model.image_size_px
@@ -78,10 +62,10 @@ def _in_parallel(
             twin = build(job.model, job.task, job.num_outputs).train()
             blocks = blocks_of(twin, torch.empty(2, 3, side, side, dtype=torch.uint8))
         shard(model.train(), blocks, device)
-        return model, model
+        return model
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     wrapped = ray.train.torch.prepare_model(model, move_to_device=False)
-    return model, compiled(wrapped, job.train)
+    return compiled(wrapped, job.train)
 
 
 def _diary(

@@ -19,14 +19,14 @@ from ray_st.data.batches import Batch
 from ray_st.data.labels import Origin
 from ray_st.tasks.task import Objective
 from ray_st.training.accumulation import gradient_in_parts
-from ray_st.training.averaging import Average
+from ray_st.training.averaging import Average, averaged
 from ray_st.training.gradient import gradient
 from ray_st.training.guard import Skipped, Statistics
-from ray_st.training.loss_balance import HUMAN, PSEUDO, BalancedLoss, LossBalance
+from ray_st.training.loss_balance import HUMAN, JOINT, PSEUDO, BalancedLoss, LossBalance
 from ray_st.training.schedule import TrainConfig, learning_rate
 from ray_st.training.sharding import gathered
 from ray_st.training.trail import Trail
-from ray_st.training.trainable import bare
+from ray_st.training.trainable import bare, make_optimizer, unwrapped
 
 
 @dataclass(kw_only=True)
@@ -44,6 +44,24 @@ class TrainState:
 
     def __post_init__(self) -> None:
         self.statistics = Statistics(self.model)
+
+    @classmethod
+    def fresh(cls, model: nn.Module, config: TrainConfig, device: torch.device | str) -> TrainState:
+        """Before the first step of a model that stands on `device`, wrapped or not."""
+        balance = LossBalance.start(
+            alpha=config.alpha,
+            normalised=config.loss == "normalised",
+            decay=config.mean_decay,
+            joint=config.joint.weight if config.joint.is_on else None,
+            device=device,
+        )
+        return cls(
+            model=model,
+            optimizer=make_optimizer(unwrapped(model), config),
+            balance=balance,
+            step=0,
+            average=averaged(bare(model), config),
+        )
 
     @property
     def trained(self) -> nn.Module:
@@ -69,8 +87,8 @@ class StepReport:
         """Plain numbers for metrics.jsonl; None where an origin has no image."""
         seen = self.loss.seen.tolist()
         losses, means = self.loss.losses.tolist(), self.loss.balance.means.tolist()
-        has_ratio = all(seen) and means[PSEUDO] > 0
-        return {
+        has_ratio = seen[HUMAN] and seen[PSEUDO] and means[PSEUDO] > 0
+        row = {
             "step": self.step,
             "loss": float(self.loss.total),
             "loss_human": losses[HUMAN] if seen[HUMAN] else None,
@@ -86,6 +104,10 @@ class StepReport:
             "unreadable_images": self.unreadable,
             "skipped_steps": self.skipped.total,
         }
+        if len(seen) > JOINT:
+            row["loss_joint"] = losses[JOINT] if seen[JOINT] else None
+            row["mean_joint"] = means[JOINT] if seen[JOINT] else None
+        return row
 
 
 def train_step(

@@ -1,6 +1,7 @@
 """The human and the pseudo stream: two Ray datasets a worker, paired in every step.
 
-In: the rows of both origins, and which steps are wanted. Out: `Batch`es in the one true order
+In joint training there is a third, of classified images.
+In: the rows of each origin, and which steps are wanted. Out: `Batch`es in the one true order
 of `data.order`. Next: `evaluate.py`.
 
 Each worker executes datasets of just its own share of every step. So there is no barrier between
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.batches import Batch, collate, paired
+from ray_st.data.batches import Batch, collate, paired, with_joint
 from ray_st.data.feed import Share, TrainingBlocks, in_order
 from ray_st.data.labels import Origin
 from ray_st.data.order import Rows
@@ -62,13 +63,16 @@ class Stream:
 
 
 def paired_batches(
-    human: Stream, pseudo: Stream | None, first_step: int, last_step: int, share: Share
+    human: Stream,
+    pseudo: Stream | None,
+    first_step: int,
+    last_step: int,
+    share: Share,
+    joint: Stream | None = None,
 ) -> Iterator[Batch]:
-    """The batch of each step: the human half, and the pseudo half when there is one."""
-    human_batches = human.batches(first_step, last_step, share)
-    if pseudo is None:
-        yield from human_batches
-        return
-    pseudo_batches = pseudo.batches(first_step, last_step, share)
-    for pair in zip(human_batches, pseudo_batches, strict=True):
-        yield paired(*pair)
+    """The batch of each step: the human half, and what there is of the others."""
+    batches = human.batches(first_step, last_step, share)
+    for other, join in ((pseudo, paired), (joint, with_joint)):
+        if other is not None:
+            batches = map(join, batches, other.batches(first_step, last_step, share))
+    yield from batches

@@ -25,7 +25,9 @@ def fingerprint(
     Each term is splitmix64's mix of image, origin and step, so that no exchange between steps
     leaves the sum as it was.
     """
-    keys = image_ids.astype(np.uint64) * np.uint64(2) + origins.astype(np.uint64)
+    kinds = origins.astype(np.uint64)
+    keys = image_ids.astype(np.uint64) * np.uint64(2) + (kinds & np.uint64(1))
+    keys ^= (kinds >> np.uint64(1)) << np.uint64(63)  # of joint images
     with np.errstate(over="ignore"):  # modulo 2**64 is what is wanted
         return int(_mixed(_mixed(keys) + np.uint64(step)).sum(dtype=np.uint64))
 

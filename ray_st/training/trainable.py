@@ -14,6 +14,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ray_st.models.joint import JointModel
+from ray_st.models.trunk import PixelModel
 from ray_st.training.schedule import TrainConfig
 
 
@@ -51,10 +53,30 @@ def compiled(model: nn.Module, config: TrainConfig) -> nn.Module:
     return cast(nn.Module, torch.compile(model)) if config.compile else model
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """The model under its own names, without what `compiled` and Ray Train put around it."""
+def with_joint_classes(model: nn.Module, num_classes: int) -> nn.Module:
+    """Add the classes of joint training, where there are some."""
+    if not num_classes:
+        return model
+    assert isinstance(model, PixelModel), "every model of a task is one"
+    return JointModel(model, num_classes)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model without what `compiled` and Ray Train put around it."""
     inner = cast(nn.Module, getattr(model, "_orig_mod", model))
     return inner.module if isinstance(inner, DistributedDataParallel) else inner
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model under its own names, without anything around it."""
+    inner = unwrapped(model)
+    return inner.model if isinstance(inner, JointModel) else inner
+
+
+def joint_classes(model: nn.Module) -> nn.Linear | None:
+    """What joint training learns beside the model, if it does."""
+    inner = unwrapped(model)
+    return inner.classes if isinstance(inner, JointModel) else None
 
 
 def synchronised(model: nn.Module, *, only_if: bool) -> AbstractContextManager[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from rich.console import Console
 
 from ray_st.config import UserError, require
 from ray_st.data import storage
+from ray_st.data.labels import Origin
 from ray_st.data.sources import DataConfig
 from ray_st.models.saved import versions
 from ray_st.recipe import dump
 from ray_st.report.checked import Step, first_batches_sheet, unseen_boxes_sheet
 from ray_st.report.sheet import Sheet
 from ray_st.selftraining.checkup.finding import SEVERITIES, Finding
-from ray_st.selftraining.checkup.first_views import FirstViews
 from ray_st.selftraining.checkup.sets import Sampling
 from ray_st.selftraining.examination import Examination, examine
 from ray_st.training.checkpoints import finite
@@ -118,19 +117,24 @@ def _write(out: Path, done: Examination, facts: dict[str, Any]) -> list[str]:
 def _sheets(done: Examination) -> dict[str, Sheet]:
     """What there is to look at."""
     sheets = {}
-    if steps := _steps(done.first):
-        sheets[FIRST] = first_batches_sheet(steps, done.classes)
+    if steps := _steps(done):
+        sheets[FIRST] = first_batches_sheet(steps)
     if done.unseen is not None and done.unseen.num_rows:
         size_px = done.config.model.image_size_px
         sheets[UNSEEN] = unseen_boxes_sheet(done.unseen, size_px, done.classes)
     return sheets
 
 
-def _steps(first: Sequence[FirstViews]) -> list[Step]:
-    """The first steps that views were made of, both origins of one before the next."""
+def _steps(done: Examination) -> list[Step]:
+    """The first steps that views were made of, all origins of one before the next."""
     return [
-        Step(number=step + 1, origin=each.origin, views=each.of_step(step))
+        Step(
+            number=step + 1,
+            origin=each.origin,
+            views=each.of_step(step),
+            classes=done.joint_classes if each.origin is Origin.JOINT else done.classes,
+        )
         for step in range(_STEPS)
-        for each in first
+        for each in done.first
         if step < each.num_steps
     ]

@@ -64,7 +64,7 @@ def check_labelling(config: LoopVerb, learning: Learning, classes: Sequence[str]
 def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     """Run all stages on these data, then write the report."""
     learning = Learning.of(config)
-    materials = open_materials(data, learning.kind)
+    materials = open_materials(data, learning.kind, config.train.joint.images)
     check_labelling(config, learning, materials.human.classes)
     pool = require_pool(materials)
     init = read_init(config.init, learning, materials.human.classes, data.train)

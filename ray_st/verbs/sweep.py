@@ -44,7 +44,7 @@ def run(config: SweepVerb, console: Console) -> None:
             "sweep.alphas: must name at least one alpha, got none; pass --sweep.alphas 1"
         )
     learning = Learning.of(config)
-    materials = open_materials(config.data, learning.kind)
+    materials = open_materials(config.data, learning.kind, config.train.joint.images)
     human = materials.human
     init = read_init(config.init, learning, human.classes, config.data.train)
     config.policy.require_known(learning.kind, human.classes)
@@ -60,6 +60,7 @@ def run(config: SweepVerb, console: Console) -> None:
             human=human,
             val=materials.val,
             pseudo=pseudo,
+            joint=materials.joint,
             init=init,
             recipe=recipe_of(config),
         )

@@ -55,7 +55,7 @@ CONFIG = TrainVerb
 def run(config: TrainVerb, console: Console) -> None:
     """Train, validate, and leave the model in `config.out`."""
     learning = Learning.of(config)
-    materials = open_materials(config.data, learning.kind)
+    materials = open_materials(config.data, learning.kind, config.train.joint.images)
     human, val = materials.human, materials.val
     init = read_init(config.init, learning, human.classes, config.data.train)
     config.policy.require_known(learning.kind, human.classes)
@@ -71,7 +71,13 @@ def run(config: TrainVerb, console: Console) -> None:
         require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
         parquet.write(storage.join(out, "val.parquet"), val.rows)
         job = training_job(
-            learning, human=human, val=val, pseudo=pseudo, init=init, recipe=recipe_of(config)
+            learning,
+            human=human,
+            val=val,
+            pseudo=pseudo,
+            joint=materials.joint,
+            init=init,
+            recipe=recipe_of(config),
         )
         with shown({"train": config.train.steps}, console) as counters:
             extra = {"findings": materials.findings}

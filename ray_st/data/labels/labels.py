@@ -18,10 +18,11 @@ from ray_st.data.placed import Placed
 
 
 class Origin(IntEnum):
-    """Who labelled an image."""
+    """Who labelled an image; JOINT: people too, with a class, for joint training."""
 
     HUMAN = 0
     PSEUDO = 1
+    JOINT = 2
 
 
 class Labels(ABC):

@@ -62,7 +62,7 @@ def first_views(
     augment: AugmentConfig,
 ) -> FirstViews:
     """Make the views of as many steps as it takes to have enough of them, as a loader would."""
-    batch_size = train.batch_size if origin is Origin.HUMAN else train.num_pseudo
+    batch_size = train.images_of(origin)
     steps = min(MOST_STEPS, train.steps, -(-ENOUGH_VIEWS // batch_size))
     seed = stream_seed(train.seed, origin)
     positions = positions_of(

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ray_st.data.batches import Batch, collate, paired
+from ray_st.data.batches import Batch, collate, paired, with_joint, without_joint
+from ray_st.data.labels import Origin
 from ray_st.models import ModelConfig, build
 from ray_st.models.initialise import Start
 from ray_st.selftraining.checkup.first_views import FirstViews
 from ray_st.selftraining.checkup.memory import Held, PeakMemory, resident_bytes
 from ray_st.selftraining.checkup.start_loss import StartLoss, start_loss
+from ray_st.tasks.joint import joint_objective
 from ray_st.tasks.task import Task
-from ray_st.training.averaging import averaged
 from ray_st.training.freezing import freeze
 from ray_st.training.gradient import device_of, outputs_of, targets_of
-from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
-from ray_st.training.trainable import make_optimizer
+from ray_st.training.trainable import with_joint_classes
 
 _STEPS = 3  # the first warms up; of the others the fastest counts
 _LONG_S = 20.0  # a step that takes so long is not repeated
@@ -44,27 +44,28 @@ class Trial:
     held: Held
 
 
-def batches_of(human: FirstViews, pseudo: FirstViews | None, num_workers: int) -> list[Batch]:
-    """The first worker's share of each step that both origins have views of."""
-    origins = [each for each in (human, pseudo) if each is not None]
+def batches_of(origins: Sequence[FirstViews], num_workers: int) -> list[Batch]:
+    """The first worker's share of each step that all origins have views of."""
     steps = min(each.num_steps for each in origins)
     return [_batch(origins, step, max(1, num_workers)) for step in range(min(_STEPS, steps))]
 
 
 def _batch(origins: Sequence[FirstViews], step: int, num_workers: int) -> Batch:
-    halves = []
+    shares = []
     for first in origins:
         views = first.of_step(step, -(-first.batch_size // num_workers))
-        halves.append(
-            collate(
-                views.pixels,
-                views.labels,
-                origin=first.origin,
-                is_valid=views.is_valid,
-                image_ids=views.image_ids,
-            )
+        share = collate(
+            views.pixels,
+            views.labels,
+            origin=first.origin,
+            is_valid=views.is_valid,
+            image_ids=views.image_ids,
         )
-    return paired(*halves) if len(halves) > 1 else halves[0]
+        shares.append((first.origin, share))
+    (_, batch), *others = shares
+    for origin, share in others:
+        batch = with_joint(batch, share) if origin is Origin.JOINT else paired(batch, share)
+    return batch
 
 
 def try_steps(
@@ -74,20 +75,22 @@ def try_steps(
     train: TrainConfig,
     init: Start | None,
     num_classes: int,
+    num_joint: int = 0,
 ) -> Trial:
     """Train for a few steps, as one worker would, on the accelerator if there is one to use."""
     device = torch.device("cuda" if train.use_gpu and torch.cuda.is_available() else "cpu")
     with _threads(train.cpus_per_worker):
         process = 0 if device.type == "cuda" else resident_bytes()
-        state = _state(task, model, train, init, num_classes, device)
+        state = _state(task, model, train, init, num_classes, num_joint, device)
+        objective = joint_objective(task, num_joint)
         is_fresh = init is None or init.loaded.start != "teacher"
-        before = _before(state.model, batches[0], task, train) if is_fresh else None
+        before = _before(state.trained, batches[0], task, train) if is_fresh else None
         reports, seconds = [], []
         with PeakMemory(device) as memory:
             for number in range(_STEPS):
                 begun = time.perf_counter()
                 reports.append(
-                    train_step(state, batches[number % len(batches)], task, train).as_row()
+                    train_step(state, batches[number % len(batches)], objective, train).as_row()
                 )  # as numbers: that waits for the device
                 seconds.append(time.perf_counter() - begun)
                 if seconds[-1] > _LONG_S:
@@ -115,6 +118,7 @@ def _state(
     train: TrainConfig,
     init: Start | None,
     num_classes: int,
+    num_joint: int,
     device: torch.device,
 ) -> TrainState:
     torch.manual_seed(train.seed)
@@ -123,27 +127,14 @@ def _state(
         init.apply(built)
     built = built.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     freeze(built, train.freeze)
-    balance = LossBalance.start(
-        alpha=train.alpha,
-        normalised=train.loss == "normalised",
-        decay=train.mean_decay,
-        device=device,
-    )
-    optimizer = make_optimizer(built, train)
-    return TrainState(
-        model=built,
-        optimizer=optimizer,
-        balance=balance,
-        step=0,
-        average=averaged(built, train),
-    )
+    return TrainState.fresh(with_joint_classes(built, num_joint).to(device), train, device)
 
 
 @torch.no_grad()
 def _before(model: nn.Module, batch: Batch, task: Task, train: TrainConfig) -> StartLoss:
-    """The loss of the classes before any step, beside what a fresh head's must be."""
-    batch = batch.to(device_of(model))
-    outputs = outputs_of(model, batch.pixels, train)
+    """The loss of the task's classes before any step, beside what a fresh head's must be."""
+    batch = without_joint(batch).to(device_of(model))
+    outputs = outputs_of(model, batch, train)
     sums = task.loss_sums(outputs, targets_of(batch, task))
     return start_loss(task.kind, outputs, sums, batch.is_valid)
 

@@ -6,6 +6,7 @@ In: a `Trial`. Out: findings: sound numbers, and how long it takes. Next: `setti
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ray_st.selftraining.checkup.finding import Finding
 from ray_st.selftraining.checkup.first_views import FirstViews
@@ -46,11 +47,8 @@ def too_large(images: int) -> list[Finding]:
     ]
 
 
-def needed_time(
-    trial: Trial, human: FirstViews, pseudo: FirstViews | None, train: TrainConfig
-) -> list[Finding]:
+def needed_time(trial: Trial, origins: Sequence[FirstViews], train: TrainConfig) -> list[Finding]:
     """Say how long training takes here, and whether its loaders keep up with it."""
-    origins = [each for each in (human, pseudo) if each is not None]
     workers = max(1, train.num_workers)
     loading = max(
         each.seconds_per_view * each.batch_size / workers / max(1, train.loaders)
