@@ -282,6 +282,15 @@ def test_a_sweep_without_pseudo_labels_or_alphas(world, capsys):
     assert refused(capsys, words, world).startswith("sweep.alphas: must name at least one alpha")
 
 
+@pytest.mark.parametrize("verb", ["sweep", "run", "demo"])
+def test_a_sweep_in_one_process(verb, world, capsys):
+    line = refused(capsys, [*command(verb, world), "--train.num-workers", "0"], world)
+    assert line == (
+        "train.num_workers: must be at least 1 for a sweep, got 0; raise it, or pass "
+        "--sweep.alphas=[] for no sweep"
+    )
+
+
 def started(folder):
     return ["--init.start", "teacher", "--init.weights", folder]
 

@@ -1,7 +1,7 @@
 """All checks in order: what a run would be refused for, or disappoint by.
 
 In: the sections of a recipe. Out: findings, told as they are found, and the first views to draw.
-What can be checked without what was refused is checked all the same. Next: `loop.py`.
+What can be checked without what was refused is checked all the same. Next: `pretraining.py`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ray_st.selftraining.live import beside_training, require_possible
 from ray_st.selftraining.materials import Materials, open_materials
 from ray_st.selftraining.pseudo_look import PseudoLook, look_at_pseudo
 from ray_st.selftraining.surroundings import room_at
+from ray_st.selftraining.sweep import require_workers
 from ray_st.tasks import make_task
 
 T = TypeVar("T")
@@ -148,6 +149,7 @@ def _check_settings(
         teacher = train.lasting(teacher_steps)
         done.note(schedule(teacher, name="teacher", field="loop.teacher_steps"))
     if has_pool and config.sweep.alphas:
+        done.tried(lambda: require_workers(config.sweep, train))
         trial = train.lasting(config.sweep.steps)
         done.note(schedule(trial, name="sweep", field="sweep.steps"))
     if pseudo is not None or has_pool:

@@ -1,7 +1,7 @@
 """The teacher labels while the student learns: two stages at once, each on its own cores.
 
 In: how to label, and how to describe the student's training. Out: the summaries of both, as if one
-had come after the other. Next: `pretraining.py`.
+had come after the other. Next: `checkup/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Learning a backbone from images alone: one stream shown twice, and a summary of its own.
 
 In: IMAGE_ROWs and sections of a recipe. Out: a model folder that a detector can start from, with
-its summary.json. Next: `sweep.py`.
+its summary.json. Next: `loop.py`.
 
 Two streams of one order and two view seeds make up the pairs, so order, resuming, checkpoints and
 workers are those of every other training. Both are of one origin: the loss balance then has nothing
@@ -135,7 +135,7 @@ def pairing_stage(job: Job, out: Path, counter: Counter | None) -> dict[str, Any
         "steps": job.train.steps,
         "unreadable": {"training_views": sum(row["unreadable_images"] for row in log)},
         "warnings": alarms(log),
-        **course_of(job, str(out)),
+        **course_of(job, str(out), log),
         "seconds": {"pretrain": time.monotonic() - begun},
         "versions": versions(),
     }

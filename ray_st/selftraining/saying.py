@@ -1,7 +1,7 @@
 """What a labelling says in a terminal: before the work, and after it.
 
 In: a `Holdout`; the summary of `label`, `policy` or the loop's labelling. Out: lines. A finished
-run says the same again, since all of it stands in its summary. Next: `loop.py`.
+run says the same again, since all of it stands in its summary. Next: `live.py`.
 """
 
 from __future__ import annotations

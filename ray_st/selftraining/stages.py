@@ -1,7 +1,7 @@
 """The two things that every run is made of: train a model, label a pool.
 
 In: opened data and sections of a recipe. Out: a stage's folder with its summary.json, the same that
-the verbs `train` and `label` leave. Next: `pretraining.py`.
+the verbs `train` and `label` leave. Next: `saying.py`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def train_stage(
         **({} if job.joint is None else {"joint_images": job.joint.rows.num_rows}),
         "unreadable": _unreadable(job, out, log),
         "warnings": alarms(log),
-        **course_of(job, out),
+        **course_of(job, out, log),
         "seconds": {"train": time.monotonic() - begun},
         "versions": versions(),
     }

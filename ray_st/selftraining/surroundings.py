@@ -1,6 +1,6 @@
 """What a run would have around it: the cluster, or this machine as a Ray on it would be told of.
 
-In: `--address`. Out: `Room`. A cluster is asked and left again. Next: `examination.py`.
+In: `--address`. Out: `Room`. A cluster is asked and left again. Next: `sweep.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A sweep over alpha: Ray Tune runs the student's training once for each.
 
 In: a `Job` and the alphas. Out: a row an alpha, each trial's folder, and the summary.json that the
-verb `sweep` leaves. Next: `loop.py`.
+verb `sweep` leaves. Next: `examination.py`.
 
 A trial is a light driver that starts its own Train gang. Tune does not see the
 gang, so the number of trials at once is computed from what the cluster holds: no trial can wait for
@@ -29,6 +29,7 @@ from ray_st.selftraining.saying import say
 from ray_st.training.divergence import DivergedError
 from ray_st.training.job import Job
 from ray_st.training.loop import fit
+from ray_st.training.schedule import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,17 @@ class SweepConfig:
         require(all(a >= 0 for a in self.alphas), "sweep.alphas", "0 or more each", self.alphas)
         require(len(set(self.alphas)) == len(self.alphas), "sweep.alphas", "distinct", self.alphas)
         require(self.steps >= 1, "sweep.steps", "at least 1", self.steps)
+
+
+def require_workers(sweep: SweepConfig, train: TrainConfig) -> None:
+    """Refuse a sweep inside the calling process: Ray Tune starts none there."""
+    require(
+        train.num_workers >= 1 or not sweep.alphas,
+        "train.num_workers",
+        "at least 1 for a sweep",
+        train.num_workers,
+        "raise it, or pass --sweep.alphas=[] for no sweep",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def load_log(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def best_step(rows: list[dict[str, Any]], figure: str) -> int | None:
+def best_step(rows: Sequence[Mapping[str, Any]], figure: str) -> int | None:
     """The step whose evaluation had the highest figure, of equals the first; None without any."""
     found = [(row["val"].get(figure), row["step"]) for row in rows if "val" in row]
     known = [(value, -step) for value, step in found if value is not None]

@@ -21,7 +21,7 @@ from ray_st.data.sources.digits import (
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.learning import Learning, read_init
-from ray_st.verbs.run import LoopVerb, check_labelling, run_loop
+from ray_st.verbs.run import LoopVerb, check_stages, run_loop
 from ray_st.verbs.verb import recipe_of, say_plan
 
 
@@ -44,7 +44,7 @@ def run(config: DemoVerb, console: Console) -> None:
     learning = Learning.of(config)
     check_world(config.digits, learning.kind)
     classes = classes_of(config.digits, learning.kind)
-    check_labelling(config, learning, classes)
+    check_stages(config, learning, classes)
     init = read_init(config.init, learning, classes, "the scenes")
     out, recipe = Path(config.out), dump(recipe_of(config))
     folder.check(out, recipe)

@@ -23,6 +23,7 @@ from ray_st.selftraining.learning import Learning, read_init
 from ray_st.selftraining.live import require_possible
 from ray_st.selftraining.loop import Loop
 from ray_st.selftraining.materials import Materials, open_materials, require_pool
+from ray_st.selftraining.sweep import require_workers
 from ray_st.verbs.verb import LoopSections, Verb, complete, recipe_of
 
 
@@ -48,10 +49,11 @@ def run(config: RunVerb, console: Console) -> None:
     run_loop(config, config.data, console)
 
 
-def check_labelling(config: LoopVerb, learning: Learning, classes: Sequence[str]) -> None:
+def check_stages(config: LoopVerb, learning: Learning, classes: Sequence[str]) -> None:
     """Refuse what the teacher will not take, and a policy that is not for these labels, that brings
-    a hold-out of its own, or that cannot be live.
+    a hold-out of its own, or that cannot be live; and a sweep without workers.
     """
+    require_workers(config.sweep, config.train)
     looks_of(config.label, config.model, config.task)
     policy = config.policy
     policy.require_known(learning.kind, classes)
@@ -65,7 +67,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     """Run all stages on these data, then write the report."""
     learning = Learning.of(config)
     materials = open_materials(data, learning.kind, config.train.joint.images)
-    check_labelling(config, learning, materials.human.classes)
+    check_stages(config, learning, materials.human.classes)
     pool = require_pool(materials)
     init = read_init(config.init, learning, materials.human.classes, data.train)
     plan = (

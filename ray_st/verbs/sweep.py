@@ -18,7 +18,7 @@ from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.saying import headline
 from ray_st.selftraining.stages import read_pseudo
-from ray_st.selftraining.sweep import SweepConfig, sweep_stage, trials_of
+from ray_st.selftraining.sweep import SweepConfig, require_workers, sweep_stage, trials_of
 from ray_st.verbs.train import TrainVerb
 from ray_st.verbs.verb import complete, recipe_of
 
@@ -43,6 +43,7 @@ def run(config: SweepVerb, console: Console) -> None:
         raise UserError(
             "sweep.alphas: must name at least one alpha, got none; pass --sweep.alphas 1"
         )
+    require_workers(config.sweep, config.train)
     learning = Learning.of(config)
     materials = open_materials(config.data, learning.kind, config.train.joint.images)
     human = materials.human
