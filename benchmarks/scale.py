@@ -3,7 +3,7 @@
 Ten million manifest rows go through the whole pipeline with a teacher that costs next to nothing,
 so that what is measured is ours: rows a second, and the memory of driver and workers along the way.
 Then a run of 300 shards is resumed of which 299 stand, and most of the last: what that costs until
-the first new label. The images are 64 tiny JPEGs inside one file, read as slices, again and again.
+the first new file of labels, beside a fresh run of as many images as are left. The images are 64 tiny JPEGs inside one file, read as slices, again and again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from ray_st.labeling.store import Store
 from ray_st.labeling.teachers.origin import Foreign
 
 SIDE_PX, DISTINCT, SHARD_ROWS, FILE_ROWS = 16, 64, 1_000_000, 10_000
+ROWS_LEFT = 65_536  # to be labelled by the run that is resumed, and by the fresh one
 LOOK_S = 2.0
 CONFIG = LabelConfig(actors=(1, 1), batch_size=512, block_images=2048, file_images=8192, readers=2)
 
@@ -231,15 +232,15 @@ def write_half(store: Store, number: int, rows: int) -> None:
         parquet.write(storage.join(checkpoint, f"{start:09d}.parquet"), table.select(["image_id"]))
 
 
-def resume(folder: Path) -> dict[str, float]:
-    """Go on with it: seconds until the pool is open, until the first new label; memory."""
+def go_on(folder: Path) -> dict[str, float]:
+    """Label what is left: seconds until the pool is open, until the first new file; memory."""
     from ray_st.cluster.session import connected
     from ray_st.labeling.images import open_pool
     from ray_st.labeling.pool import label
 
     begun = time.monotonic()
     store = Store(str(folder / "out" / "raw"))
-    last = store.begun()[-1]
+    last = (store.begun() or [store.shard(0)])[-1]
     before, first = set(last.standing()), [0.0]
     images = open_pool(str(folder / "index"))
     opened = time.monotonic() - begun
@@ -272,18 +273,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="of the first part; 0: none")
     parser.add_argument("--shards", type=int, default=300, help="of the second, a million each")
-    parser.add_argument("--resume", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--go-on", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.resume is not None:
-        print(json.dumps(resume(given.resume)), flush=True)
+    if given.go_on is not None:
+        print(json.dumps(go_on(given.go_on)), flush=True)
         return
     if given.rows:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(flat(Path(folder), given.rows)), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        prepare_resume(Path(folder), given.shards, rows_left=65_536)
-        # In a process of its own: what was prepared here is not its memory.
-        subprocess.run([sys.executable, __file__, f"--resume={folder}"], check=True)
+    for name in ("fresh", "resumed"):
+        with tempfile.TemporaryDirectory() as folder:
+            if name == "fresh":
+                write_manifest(Path(folder), write_images(Path(folder)), ROWS_LEFT)
+            else:
+                prepare_resume(Path(folder), given.shards, rows_left=ROWS_LEFT)
+            print(name, end=" ", flush=True)
+            # In a process of its own: what was prepared here is not its memory.
+            subprocess.run([sys.executable, __file__, f"--go-on={folder}"], check=True)
 
 
 if __name__ == "__main__":
