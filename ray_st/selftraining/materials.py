@@ -34,6 +34,11 @@ class Materials:
     joint: LabeledSet | None = None  # images with a class each, for joint training
 
     @property
+    def joint_words(self) -> str:
+        """What a plan says of joint training; nothing without it."""
+        return "" if self.joint is None else f", {self.joint.rows.num_rows} classified"
+
+    @property
     def findings(self) -> dict[str, dict[str, int]]:
         """What was mended in each set, and how often."""
         return {"train": dict(self.human.findings), "val": dict(self.val.findings)}

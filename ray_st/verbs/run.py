@@ -72,7 +72,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
     init = read_init(config.init, learning, materials.human.classes, data.train)
     plan = (
         f"{materials.human.rows.num_rows} labelled images, {pool.num_rows} to label, "
-        f"{materials.val.rows.num_rows} to measure on"
+        f"{materials.val.rows.num_rows} to measure on{materials.joint_words}"
     )
 
     def work(where: str) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def run(config: TrainVerb, console: Console) -> None:
         warnings = [*warnings, *found]
     plan = (
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
+        f"{materials.joint_words}"
     )
 
     def work(out: str) -> dict[str, Any]:
