@@ -315,6 +315,11 @@ def test_what_no_policy_can_be(fields, said):
             {"nms": "hard"},
             "policy.nms: must be left out for classification, got 'hard'",
         ),
+        (
+            Detections,
+            {"soft_targets": True},
+            "policy.soft_targets: must be left out for detection, got True; pass False",
+        ),
         (SegmentationMap, {"ignore_from": 0.2}, "policy.ignore_from: must be left out for segment"),
         (SegmentationMap, {"max_per_class": 9}, "policy.max_per_class: must be left out for segm"),
         (SegmentationMap, {"max_per_image": 9}, "policy.max_per_image: must be left out for segm"),

@@ -291,6 +291,7 @@ def test_twenty_classes_are_shown_and_the_others_counted(tmp_path: Path) -> None
         ({"nms": "soft", "min_size_px": 8.0, "ignore_from": 0.3}, [0.5],
          "scores from 0.5 on; sides of 8 px or more; boxes from 0.3 on that are no labels are no "
          "background either; soft NMS once more."),
+        ({"soft_targets": True}, [0.5], "scores from 0.5 on; probabilities as targets."),
     ],
 )  # fmt: skip
 def test_the_page_says_what_the_policy_was(

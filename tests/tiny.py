@@ -50,8 +50,8 @@ def save_tiny(folder: Path, *, seed: int = 0, classes: tuple[str, ...] = CLASSES
     return str(folder)
 
 
-def tiny_state(config: TrainConfig, *, seed: int = 0) -> TrainState:
-    model = tiny_model(seed=seed).train()
+def tiny_state(config: TrainConfig, *, seed: int = 0, model: nn.Module | None = None) -> TrainState:
+    model = (tiny_model(seed=seed) if model is None else model).train()
     freeze(model, config.freeze)
     model = with_joint_classes(model, JOINT_CLASSES if config.joint.is_on else 0)
     return TrainState.fresh(model, config, "cpu")

@@ -98,6 +98,8 @@ def _further_rules(policy: Mapping[str, Any]) -> list[str]:
         ("ignore_from", "boxes from {:g} on that are no labels are no background either"),
     )
     said = [form.format(policy[name]) for name, form in forms if policy.get(name)]
+    if policy.get("soft_targets"):
+        said.append("probabilities as targets")
     if policy.get("nms", "none") != "none":
         said.append(f"{policy['nms']} NMS once more")
     return said

@@ -83,7 +83,8 @@ def read_accepted(
 
 def require_chosen_by(policy: PolicyConfig, out: str, summary: Mapping[str, Any]) -> None:
     """Refuse a policy that is another than what `ray-st policy` left in `out` was chosen by."""
-    if policy != PolicyConfig() and as_dict(policy) != summary["policy"]:
+    stands = convert(PolicyConfig, summary["policy"], path="policy")  # perhaps without new fields
+    if policy not in (PolicyConfig(), stands):
         raise UserError(
             f"pseudo: {out} holds what another policy chose; leave the section policy out, or pass "
             f"--pseudo {summary['store']} to choose again"

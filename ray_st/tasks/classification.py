@@ -18,6 +18,7 @@ from torch import Tensor
 from ray_st.config import UserError
 from ray_st.data.labels import ClassLabel, Labels
 from ray_st.data.rows import unpack
+from ray_st.tasks.soft_targets import class_probabilities
 from ray_st.tasks.task import LossSums, Shown
 
 TOP = 5  # classes of an image that are kept
@@ -36,20 +37,36 @@ class Classification:
 
     def targets(
         self, labels: Sequence[ClassLabel], size_hw: tuple[int, int], device: torch.device
-    ) -> Int64[Tensor, " b"]:
-        """The likeliest class of each image; -1 where there is none."""
+    ) -> Int64[Tensor, " b"] | Float32[Tensor, "b k"]:
+        """The class of each image; -1 where there is none.
+
+        With a soft label among them, the probabilities of each; all 0 where there is no class.
+        """
         del size_hw  # a class has no place
-        known = [one.top_class_ids[0] if len(one.top_class_ids) else _UNKNOWN for one in labels]
+        is_soft = any(one.is_soft for one in labels)
+        if is_soft:
+            known = [k for one in labels for k in one.top_class_ids.tolist()]
+        else:
+            known = [one.top_class_ids[0] if len(one.top_class_ids) else _UNKNOWN for one in labels]
         if known and not _UNKNOWN <= min(known) <= max(known) < self.num_classes:
             raise UserError(
                 f"data.classes: class ids must be 0..{self.num_classes - 1}, got "
                 f"{min(known)}..{max(known)}; give the class list of these labels"
             )
+        if is_soft:
+            return torch.from_numpy(class_probabilities(labels, self.num_classes)).to(device)
         return torch.tensor(np.array(known, np.int64), device=device)
 
-    def loss_sums(self, outputs: Float32[Tensor, "b k"], targets: Int64[Tensor, " b"]) -> LossSums:
+    def loss_sums(
+        self,
+        outputs: Float32[Tensor, "b k"],
+        targets: Int64[Tensor, " b"] | Float32[Tensor, "b k"],
+    ) -> LossSums:
         """Cross entropy of each image; an image without a class counts for nothing."""
-        sums = F.cross_entropy(outputs, targets, ignore_index=_UNKNOWN, reduction="none")
+        if targets.is_floating_point():
+            sums = F.cross_entropy(outputs, targets, reduction="none")
+        else:
+            sums = F.cross_entropy(outputs, targets, ignore_index=_UNKNOWN, reduction="none")
         return LossSums(
             sums=sums,
             counts=self.counts(outputs, targets),
@@ -58,10 +75,14 @@ class Classification:
         )
 
     def counts(
-        self, outputs: Float32[Tensor, "_ k"], targets: Int64[Tensor, " b"]
+        self,
+        outputs: Float32[Tensor, "_ k"],
+        targets: Int64[Tensor, " b"] | Float32[Tensor, "b k"],
     ) -> Float32[Tensor, " b"]:
         """1 for an image with a class."""
         del outputs
+        if targets.is_floating_point():
+            return (targets > 0).any(dim=1).float()
         return (targets != _UNKNOWN).float()
 
     @torch.no_grad()

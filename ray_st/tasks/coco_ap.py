@@ -1,7 +1,7 @@
 """How good boxes are: COCO's AP and AR, and plain precision and recall.
 
 In: two LABEL_ROW tables, truths and predictions, matched by `image_id`; the truths say which
-images count, and an image without predictions counts. Out: named figures. Next: `ray_st/labeling`.
+images count, and an image without predictions counts. Out: named figures. Next: `soft_targets.py`.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from torch import Tensor
 from ray_st.config import UserError
 from ray_st.data.labels import IGNORE, Labels, SegmentationMap
 from ray_st.tasks.mean_iou import confusion, iou_figures
+from ray_st.tasks.soft_targets import SoftMaps, soft_cost
 from ray_st.tasks.task import LossSums, Shown
 
 
@@ -33,8 +34,11 @@ class Segmentation:
 
     def targets(
         self, labels: Sequence[SegmentationMap], size_hw: tuple[int, int], device: torch.device
-    ) -> UInt8[Tensor, "b h w"]:
-        """Stack the maps of a batch; of an image without one every pixel is ignored."""
+    ) -> UInt8[Tensor, "b h w"] | SoftMaps:
+        """Stack the maps of a batch; of an image without one every pixel is ignored.
+
+        With a soft label among them, the confidences come too.
+        """
         maps = np.full((len(labels), *size_hw), IGNORE, np.uint8)
         for i, one in enumerate(labels):
             if one.class_map.size:
@@ -45,18 +49,23 @@ class Segmentation:
                 f"data.classes: class ids must be 0..{self.num_classes - 1} or {IGNORE}, got "
                 f"{counted.max()}; give the class list of these labels"
             )
-        return torch.from_numpy(maps).to(device, non_blocking=True)
+        stacked = torch.from_numpy(maps).to(device, non_blocking=True)
+        return SoftMaps.of(stacked, labels) if any(one.is_soft for one in labels) else stacked
 
     def loss_sums(
-        self, outputs: Float32[Tensor, "b k h w"], targets: UInt8[Tensor, "b y x"]
+        self, outputs: Float32[Tensor, "b k h w"], targets: UInt8[Tensor, "b y x"] | SoftMaps
     ) -> LossSums:
         """Cross entropy summed over each image's pixels that count; counts are those pixels.
 
         Labels come down to the logits' grid by nearest pixel. (The authors' code brings them down
         bilinearly, which mixes class ids; and ours stays exact.)
         """
-        grid = _on_grid(targets, outputs)
-        cost = F.cross_entropy(outputs, grid, ignore_index=IGNORE, reduction="none")
+        if isinstance(targets, SoftMaps):
+            grid = _on_grid(targets.class_map, outputs)
+            cost = soft_cost(outputs, grid, _on_grid(targets.confidence, outputs))
+        else:
+            grid = _on_grid(targets, outputs)
+            cost = F.cross_entropy(outputs, grid, ignore_index=IGNORE, reduction="none")
         sums = cost.sum(dim=(1, 2))
         return LossSums(
             sums=sums,
@@ -66,10 +75,11 @@ class Segmentation:
         )
 
     def counts(
-        self, outputs: Float32[Tensor, "_ k h w"], targets: UInt8[Tensor, "b y x"]
+        self, outputs: Float32[Tensor, "_ k h w"], targets: UInt8[Tensor, "b y x"] | SoftMaps
     ) -> Float32[Tensor, " b"]:
         """Pixels of the logits' grid that have a class."""
-        return _counted(_on_grid(targets, outputs))
+        maps = targets.class_map if isinstance(targets, SoftMaps) else targets
+        return _counted(_on_grid(maps, outputs))
 
     @torch.no_grad()
     def predictions(
@@ -131,8 +141,8 @@ class Segmentation:
         )
 
 
-def _on_grid(targets: UInt8[Tensor, "b y x"], outputs: Tensor) -> Int64[Tensor, "b h w"]:
-    grid = F.interpolate(targets[:, None], size=outputs.shape[2:], mode="nearest-exact")
+def _on_grid(plane: UInt8[Tensor, "b y x"], outputs: Tensor) -> Int64[Tensor, "b h w"]:
+    grid = F.interpolate(plane[:, None], size=outputs.shape[2:], mode="nearest-exact")
     return grid[:, 0].long()
 
 

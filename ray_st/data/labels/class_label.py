@@ -21,7 +21,10 @@ from ray_st.data.placed import Placed
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassLabel(Labels):
-    """Classes of one image, likeliest first: one for a human label, none where nothing is known."""
+    """Classes of one image, likeliest first: none where nothing is known, one for a hard label.
+
+    Several are what a teacher found likely: raw predictions, and soft targets.
+    """
 
     top_class_ids: Int32[np.ndarray, " n"]  # index into the data set's class list, from 0
     top_scores: Float32[np.ndarray, " n"]  # probability 0..1; 1 for a human label
@@ -62,6 +65,11 @@ class ClassLabel(Labels):
     def any_in(cls, table: pa.Table) -> bool:
         """Say whether any image has a class."""
         return len(table["top_class_ids"].combine_chunks().flatten()) > 0
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether it has probabilities of several classes."""
+        return len(self.top_class_ids) > 1
 
     def amount(self) -> float:
         """1 with a class, 0 without."""

@@ -27,7 +27,10 @@ _PNG_LEVEL = 1  # a map shrinks to a hundredth at any level, and this is the fas
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentationMap(Labels):
-    """One class id a pixel; 0 x 0 for an image of which nothing is known."""
+    """One class id a pixel; 0 x 0 for an image of which nothing is known.
+
+    Confidences are those of raw predictions, and of soft targets.
+    """
 
     class_map: UInt8[np.ndarray, "h w"]  # index into the data set's class list, or IGNORE
     confidence: UInt8[np.ndarray, "h w"] | None = None  # probability * 255, rounded down; None: 1
@@ -72,6 +75,11 @@ class SegmentationMap(Labels):
         pngs = (png.as_py() for png in table["class_map_png"] if png.is_valid)
         return any(bool((_from_png(png) != IGNORE).any()) for png in pngs)
 
+    @property
+    def is_soft(self) -> bool:
+        """Whether pixels have probabilities."""
+        return self.confidence is not None
+
     def amount(self) -> float:
         """Share 0..1 of the pixels that have a class."""
         return float((self.class_map != IGNORE).mean()) if self.class_map.size else 0.0
@@ -98,14 +106,18 @@ class SegmentationMap(Labels):
         return self._changed(lambda plane: _warped(_resized(plane, size_hw), warp))
 
     def in_view(self, placed: Placed, shown_hw: tuple[int, int], size_px: int) -> SegmentationMap:
-        """Resize by nearest pixel, crop; padding is IGNORE, and the confidences are dropped."""
-        view = np.full((size_px, size_px), IGNORE, np.uint8)
-        if self.class_map.size:
-            left, top = (round(-offset) for offset in placed.offset_xy)
-            resized = _resized(self.class_map, placed.resized_hw)
-            shown = resized[top : top + shown_hw[0], left : left + shown_hw[1]]
-            view[: shown.shape[0], : shown.shape[1]] = shown
-        return SegmentationMap(class_map=view)
+        """Resize by nearest pixel, crop; padding is IGNORE."""
+
+        def shown(plane: np.ndarray) -> np.ndarray:
+            view = np.full((size_px, size_px), IGNORE, np.uint8)
+            if plane.size:
+                left, top = (round(-offset) for offset in placed.offset_xy)
+                resized = _resized(plane, placed.resized_hw)
+                seen = resized[top : top + shown_hw[0], left : left + shown_hw[1]]
+                view[: seen.shape[0], : seen.shape[1]] = seen
+            return view
+
+        return self._changed(shown)
 
     def in_source(self, placed: Placed) -> SegmentationMap:
         """Cut the padding off and resize to the source image, by nearest pixel."""

@@ -76,12 +76,23 @@ class ClassPredictions:
         return tally_of(self.class_ids, self.scores)
 
     def accepted(self, thresholds: np.ndarray, policy: PolicyConfig) -> pa.Table:
-        """Keep the likeliest classes."""
-        del policy
+        """Keep the likeliest classes; as soft targets all that are stored of the same images."""
         kept = self.scores >= thresholds.astype(np.float32)[self.class_ids]
         row, count = self.row[kept], self.rows.num_rows
+        if policy.soft_targets:
+            return pseudo_rows(self.rows, self._whole(row), label_row(ClassLabel))
         columns = [
             ragged.apart(values[kept], row, count, field.type.value_type)
             for values, field in zip((self.class_ids, self.scores), ClassLabel.FIELDS, strict=True)
         ]
         return pseudo_rows(self.rows, columns, label_row(ClassLabel))
+
+    def _whole(self, row: np.ndarray) -> list[pa.Array]:
+        """All that is stored of these images, and nothing of the others."""
+        columns, count = [], self.rows.num_rows
+        for field in ClassLabel.FIELDS:
+            values, counts = ragged.together(self.rows.column(field.name))
+            entries = np.repeat(np.arange(count), counts)
+            kept = np.isin(entries, row)
+            columns.append(ragged.apart(values[kept], entries[kept], count, field.type.value_type))
+        return columns

@@ -21,7 +21,7 @@ _TASKS: dict[type[Labels], str] = {
 }
 _BOXES_ALONE = ("ignore_from", "min_size_px", "max_per_image", "nms")
 _WITHOUT_EFFECT: dict[type[Labels], tuple[str, ...]] = {
-    Detections: (),
+    Detections: ("soft_targets",),
     SegmentationMap: (*_BOXES_ALONE, "max_per_class"),
     ClassLabel: _BOXES_ALONE,
 }
@@ -56,6 +56,8 @@ class PolicyConfig:
     """Hard NMS: overlap (IoU) with a better box of its class above which a box goes."""
     soft_nms_sigma: float = 0.3
     """Soft NMS: scores fall by exp(-IoU^2 / (2 sigma))."""
+    soft_targets: bool = False
+    """Labels keep the teacher's probabilities, and the student learns these."""
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "target_precision", "ignore_from", "nms_iou"):

@@ -76,12 +76,15 @@ class MapPredictions:
         return _tally(found)
 
     def accepted(self, thresholds: np.ndarray, policy: PolicyConfig) -> pa.Table:
-        """Set pixels below their class's threshold to IGNORE; confidences are dropped."""
-        del policy
+        """Set pixels below their class's threshold to IGNORE.
+
+        Confidences are dropped, unless they are soft targets.
+        """
         least = np.full(_LEVELS, _NEVER, np.uint16)
         least[: len(thresholds)] = np.minimum(np.ceil(thresholds * 255), _NEVER)
         columns: list[list[pa.Array]] = [
-            SegmentationMap.to_columns([_cut(one, least)]) for one in _opened(self.rows)
+            SegmentationMap.to_columns([_cut(one, least, soft=policy.soft_targets)])
+            for one in _opened(self.rows)
         ]
         fields = range(len(SegmentationMap.FIELDS))
         none = pa.array([], pa.large_binary())
@@ -97,9 +100,12 @@ def _confidence(one: SegmentationMap) -> np.ndarray:
     return np.full_like(one.class_map, 255) if one.confidence is None else one.confidence
 
 
-def _cut(one: SegmentationMap, least: np.ndarray) -> SegmentationMap:
+def _cut(one: SegmentationMap, least: np.ndarray, *, soft: bool) -> SegmentationMap:
     kept = _confidence(one) >= least[one.class_map]
-    return SegmentationMap(class_map=np.where(kept, one.class_map, np.uint8(IGNORE)))
+    return SegmentationMap(
+        class_map=np.where(kept, one.class_map, np.uint8(IGNORE)),
+        confidence=one.confidence if soft else None,
+    )
 
 
 def _histogram(one: SegmentationMap, where: np.ndarray) -> np.ndarray:
