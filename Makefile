@@ -33,6 +33,9 @@ chaos: $(VENV)/.tested
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/labeling.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --workers 2
+	$(BIN)/python benchmarks/restart.py
+	$(BIN)/python benchmarks/live.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/detector.py

@@ -9,16 +9,24 @@ import argparse
 import os
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
+
+Measured = TypeVar("Measured")
 
 
 def parse_pairs(about: str) -> int:
     """Read `--pairs` from the command line."""
+    return int(pairs_parser(about).parse_args().pairs)
+
+
+def pairs_parser(about: str) -> argparse.ArgumentParser:
+    """A command line with `--pairs`, for others to be added."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--pairs", type=int, default=5, help="pairs to run (default 5)")
-    return int(parser.parse_args().pairs)
+    return parser
 
 
 def machine() -> str:
@@ -30,23 +38,40 @@ def machine() -> str:
     )
 
 
-def compare(what: str, ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> float:
-    """Measure both in turn, the order swapped every time; higher is better.
-
-    Prints every pair; returns the median of ours / theirs.
-    """
-    print(f"\n{what}\n{machine()}")
-    ratios = []
+def in_turn(
+    ours: Callable[[], Measured], theirs: Callable[[], Measured], pairs: int
+) -> Iterator[tuple[Measured, Measured]]:
+    """Measure both, the order swapped every time."""
     for i in range(pairs):
         if i % 2:
             other, own = theirs(), ours()
         else:
             own, other = ours(), theirs()
+        yield own, other
+
+
+def middle(values: Sequence[float], digits: int = 3) -> str:
+    """The median and the spread, in words."""
+    median, low, high = (
+        f"{each:.{digits}f}" for each in (statistics.median(values), min(values), max(values))
+    )
+    return f"{median}, spread {low} to {high}"
+
+
+def compare(what: str, ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> float:
+    """Measure both in turn; higher is better.
+
+    Prints every pair; returns the median of ours / theirs.
+    """
+    print(f"\n{what}\n{machine()}")
+    ratios = []
+    for own, other in in_turn(ours, theirs, pairs):
         ratios.append(own / other)
-        print(f"  pair {i + 1}: ours {own:8.1f}  theirs {other:8.1f}  ratio {own / other:.3f}")
-    median = statistics.median(ratios)
-    print(f"  median ratio {median:.3f}, spread {min(ratios):.3f} to {max(ratios):.3f}")
-    return median
+        print(
+            f"  pair {len(ratios)}: ours {own:8.1f}  theirs {other:8.1f}  ratio {own / other:.3f}"
+        )
+    print(f"  median ratio {middle(ratios)}")
+    return statistics.median(ratios)
 
 
 def busy_s() -> float:

@@ -1,35 +1,47 @@
 """Joint training under Ray Train, fed by Ray Data, against a plain PyTorch loop.
 
-Same model, same views in the same order, same loss and optimiser, one worker with one thread, one
-loading process a stream; the plain loop reads through `torch.utils.data.DataLoader`. The rate is
-the steady one: the median over logged intervals, the first ones left out.
+    python benchmarks/training.py [--workers 2] [--pairs N]
+
+Same model, same views in the same order, same loss over the global batch, same optimiser. Each
+way has the same processes, with one thread each: a worker or two that train, and for each of them a
+loading process a stream. Two workers share every global batch and add up their gradients by gloo:
+ours as Ray Train sets them up, the plain ones as two processes under `DistributedDataParallel`,
+each with two `torch.utils.data.DataLoader`s. What Ray runs besides is on top, on our side alone.
+
+Samples a second are those of the global batch: the median over logged intervals, the first ones
+left out. CPU seconds are all that the machine worked in those intervals, start-up left out, so a
+quiet machine is wanted for them too.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
-from pairs import compare, parse_pairs
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from pairs import busy_s, in_turn, machine, middle, pairs_parser
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
-from world import MODEL, scenes
+from world import AUGMENT, MODEL, joint_job, scenes
 
 from ray_st.cluster.session import connected
-from ray_st.data.augment import AugmentConfig
 from ray_st.data.batches import Batch, collate, paired
+from ray_st.data.feed import Share
 from ray_st.data.labels import Origin
-from ray_st.data.order import images_at, positions_of
+from ray_st.data.order import images_at, positions_of, stream_seed
 from ray_st.data.sources import LabeledSet
 from ray_st.data.views import augmented_views
 from ray_st.models import build
-from ray_st.selftraining.learning import Learning, training_job
 from ray_st.tasks import make_task
 from ray_st.training.loop import fit
 from ray_st.training.loss_balance import LossBalance
@@ -47,28 +59,68 @@ TRAIN = TrainConfig(
     log_every=5,
     checkpoint_every=1000,
 )
-AUGMENT = AugmentConfig()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What the first worker of either way is handed: a line of a file for each logged step."""
+
+    file: Path
+
+    def put(self, step: int, _note: str = "") -> None:
+        """Note the time, and what the machine has worked, after so many steps."""
+        with self.file.open("a") as lines:
+            lines.write(json.dumps([step, time.monotonic(), busy_s()]) + "\n")
+
+    def warn(self, lines: Mapping[str, str]) -> None:
+        """What worries a training is nothing to a clock."""
+
+    def read(self) -> Pace:
+        """How fast it was, the first intervals left out."""
+        noted = [json.loads(line) for line in self.file.read_text().splitlines()]
+        intervals = [
+            [after - before for before, after in zip(*pair, strict=True)]
+            for pair in itertools.pairwise(noted)
+        ][SKIPPED_INTERVALS - 1 :]
+        samples = TRAIN.batch_size + TRAIN.num_pseudo
+        steps, _, cpu_s = (sum(each) for each in zip(*intervals, strict=True))
+        return Pace(
+            samples_a_s=statistics.median(n * samples / took for n, took, _ in intervals),
+            cpu_ms=1000 * cpu_s / (steps * samples),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What a steady step costs."""
+
+    samples_a_s: float  # of the global batch
+    cpu_ms: float  # of the whole machine, a sample
 
 
 class Batches(Dataset[Batch]):
-    """One origin's batches, an item a step, in the order of our streams."""
+    """One worker's part of one origin's batches, an item a step, in the order of our streams."""
 
-    def __init__(self, labeled: LabeledSet, origin: Origin) -> None:
+    def __init__(self, labeled: LabeledSet, origin: Origin, share: Share) -> None:
         """Serve every image of `labeled` again and again."""
-        self.labeled, self.origin = labeled, origin
+        self.labeled, self.origin, self.share = labeled, origin, share
 
     def __len__(self) -> int:
         return TRAIN.steps
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
-        rows, seed = self.labeled.rows, int(self.origin)
+        rows, seed = self.labeled.rows, stream_seed(TRAIN.seed, self.origin)
         positions = positions_of(
-            first_step=step, num_steps=1, batch_size=TRAIN.batch_size, worker=0, num_workers=1
+            first_step=step,
+            num_steps=1,
+            batch_size=TRAIN.batch_size,
+            worker=self.share.worker,
+            num_workers=self.share.num_workers,
         ).ravel()
         indices, epochs = images_at(positions, num_images=rows.num_rows, seed=seed)
         views = augmented_views(
-            rows.take(indices), epochs.tolist(), MODEL.image_size_px, AUGMENT, seed
+            rows.take(pa.array(indices)), epochs.tolist(), MODEL.image_size_px, AUGMENT, seed
         )
         return collate(
             views.pixels,
@@ -79,70 +131,84 @@ class Batches(Dataset[Batch]):
         )
 
 
-def plain_batches(labeled: LabeledSet) -> Iterator[Batch]:
+def plain_batches(labeled: LabeledSet, share: Share) -> Iterator[Batch]:
     """Pairs of a human and a pseudo batch, each from a loading process of its own."""
     loaders: list[Any] = [
-        DataLoader(Batches(labeled, origin), batch_size=None, num_workers=1, prefetch_factor=4)
+        DataLoader(
+            Batches(labeled, origin, share), batch_size=None, num_workers=1, prefetch_factor=4
+        )
         for origin in Origin
     ]
     for human, pseudo in zip(*loaders, strict=True):
         yield paired(human, pseudo)
 
 
-def plain_rate(labeled: LabeledSet) -> float:
-    """Samples a second of the plain loop."""
+def plain_worker(worker: int, num_workers: int, labeled: LabeledSet, folder: str) -> None:
+    """Train as one of some processes; the first one keeps the time."""
     torch.set_num_threads(TRAIN.cpus_per_worker)
-    torch.manual_seed(0)
-    model = (
-        build(MODEL, "detection", len(labeled.classes))
-        .to(memory_format=torch.channels_last)
-        .train()
-    )  # type: ignore[call-overload]
-    task = make_task("detection", MODEL, len(labeled.classes))
-    balance = LossBalance.start(alpha=1.0, normalised=True, decay=0.99)
+    torch.manual_seed(TRAIN.seed)
+    model: Any = build(MODEL, "detection", len(labeled.classes))
+    model = model.to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, TRAIN)
+    if num_workers > 1:
+        store = dist.FileStore(f"{folder}/store", num_workers)
+        dist.init_process_group("gloo", store=store, rank=worker, world_size=num_workers)
+        model = DistributedDataParallel(model)
+    task = make_task("detection", MODEL, len(labeled.classes))
+    balance = LossBalance.start(alpha=1.0, normalised=True, decay=TRAIN.mean_decay)
     state = TrainState(model=model, optimizer=optimizer, balance=balance, step=0)
-    rates, begun = [], time.monotonic()
-    for batch in plain_batches(labeled):
+    clock = Clock(Path(folder, "clock"))
+    for batch in plain_batches(labeled, Share(worker=worker, num_workers=num_workers)):
         report = train_step(state, batch, task, TRAIN)
         if state.step % TRAIN.log_every == 0:
             report.as_row()
-            now = time.monotonic()
-            rates.append(TRAIN.log_every * len(batch) / (now - begun))
-            begun = now
-    return statistics.median(rates[SKIPPED_INTERVALS:])
+            if worker == 0:
+                clock.put(state.step)
+    if num_workers > 1:
+        dist.destroy_process_group()
 
 
-def ray_rate(labeled: LabeledSet) -> float:
-    """Samples a second of our loop."""
-    learning = Learning(task="detection", model=MODEL, augment=AUGMENT, train=TRAIN)
+def plain_pace(labeled: LabeledSet, num_workers: int) -> Pace:
+    """Measure the plain loop."""
     with tempfile.TemporaryDirectory() as folder:
-        job = training_job(
-            learning,
-            human=labeled,
-            val=replace(labeled, rows=labeled.rows.slice(0, 8)),
-            pseudo=labeled.rows,
-            init=None,
-            recipe={},
-        )
-        fit(job, Path(folder))
-        lines = Path(folder, "metrics.jsonl").read_text().splitlines()
-    rates = [json.loads(line)["images_per_s"] for line in lines]
-    return statistics.median(rates[SKIPPED_INTERVALS:])
+        mp.spawn(plain_worker, args=(num_workers, labeled, folder), nprocs=num_workers)
+        return Clock(Path(folder, "clock")).read()
+
+
+def ray_pace(labeled: LabeledSet, num_workers: int) -> Pace:
+    """Measure our loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Clock(Path(folder, "clock"))
+        job = joint_job(labeled, labeled.rows, replace(TRAIN, num_workers=num_workers))
+        fit(replace(job, counter=clock), Path(folder, "out"))
+        return clock.read()
 
 
 def main() -> None:
-    """Print the ratio."""
-    pairs = parse_pairs(__doc__ or "")
-    with tempfile.TemporaryDirectory() as folder:
+    """Print every pair, and both ratios."""
+    parser = pairs_parser(__doc__ or "")
+    parser.add_argument("--workers", type=int, choices=(1, 2), default=1)
+    given = parser.parse_args()
+    print(f"joint training, {given.workers} worker(s)\n{machine()}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, connected("local"):
         labeled = scenes(Path(folder), 128)
-        with connected("local"):
-            compare(
-                "joint training, samples a second",
-                lambda: ray_rate(labeled),
-                lambda: plain_rate(labeled),
-                pairs,
+        rates, costs = [], []
+        for own, other in in_turn(
+            lambda: ray_pace(labeled, given.workers),
+            lambda: plain_pace(labeled, given.workers),
+            given.pairs,
+        ):
+            rates.append(own.samples_a_s / other.samples_a_s)
+            costs.append(own.cpu_ms / other.cpu_ms)
+            print(
+                f"  pair {len(rates)}: samples a second: ours {own.samples_a_s:.1f}, "
+                f"plain {other.samples_a_s:.1f}, ratio {rates[-1]:.3f};  "
+                f"CPU ms a sample: ours {own.cpu_ms:.1f}, plain {other.cpu_ms:.1f}, "
+                f"ratio {costs[-1]:.3f}",
+                flush=True,
             )
+    print(f"  samples a second, ours / plain: median {middle(rates)} (aim: at least 0.95)")
+    print(f"  CPU a sample, ours / plain: median {middle(costs)}")
 
 
 if __name__ == "__main__":

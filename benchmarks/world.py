@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import Detections
 from ray_st.data.sources import LabeledSet, open_labeled
 from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.models import ModelConfig, build
 from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
+from ray_st.selftraining.learning import Learning, training_job
+from ray_st.training.job import Job
+from ray_st.training.schedule import TrainConfig
 
 MODEL = ModelConfig(
     backbone="resnet10t", image_size_px=128, levels=(3, 5), channels=64, head_convs=2
 )
+AUGMENT = AugmentConfig()
 
 
 def scenes(folder: Path, count: int, scene_px: int = 320) -> LabeledSet:
@@ -44,3 +51,15 @@ def random_model(classes: tuple[str, ...], config: ModelConfig = MODEL) -> Saved
         card = ModelCard(task="detection", classes=classes, model=config, preprocessing={})
         save_model(Path(folder), model, card)
         return read_model(folder, "teacher")
+
+
+def joint_job(human: LabeledSet, pseudo: Any, train: TrainConfig) -> Job:
+    """Training of that model on both, measured on a few images of the human ones at its end."""
+    return training_job(
+        Learning(task="detection", model=MODEL, augment=AUGMENT, train=train),
+        human=human,
+        val=replace(human, rows=human.rows.slice(0, 8)),
+        pseudo=pseudo,
+        init=None,
+        recipe={},
+    )

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from chaos_pool import CLASSES, IMAGES, MODEL, write_pool, write_teacher
 from test_store import failed, labelled
 
 from ray_st.cluster.placement import Need, beside
+from ray_st.cluster.session import resources
 from ray_st.config import UserError
+from ray_st.data.augment import AugmentConfig
 from ray_st.data.labels import Detections
+from ray_st.data.sources import open_labeled
 from ray_st.labeling.config import LabelConfig
+from ray_st.labeling.images import open_pool
 from ray_st.labeling.live import ROUND_STEPS, LiveRows, Rounds
 from ray_st.labeling.policy import Choice, PolicyConfig
 from ray_st.labeling.recovery import notes
 from ray_st.labeling.store import Store
-from ray_st.selftraining.live import require_possible
+from ray_st.labeling.teacher import SavedTeacher
+from ray_st.labeling.verify import findings
+from ray_st.models.saved import read_model
+from ray_st.selftraining.acceptance import read_chosen
+from ray_st.selftraining.learning import Learning, training_job
+from ray_st.selftraining.live import beside_training, live_choice, live_stages, require_possible
+from ray_st.selftraining.stages import label_stage, train_stage
+from ray_st.tasks import make_task
+from ray_st.training.schedule import TrainConfig
 
 CHOICE = Choice(
     policy=PolicyConfig(score_threshold=0.0),
@@ -185,3 +199,53 @@ def test_a_labelling_that_ended_with_nothing_keeps_nobody_waiting(store, tmp_pat
     with pytest.raises(UserError, match="out: is full"):
         rows.at(np.arange(2), seed=0)
     rows.ended()
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_student_that_learns_meanwhile_is_done_before_one_that_waits(tmp_path):
+    write_pool(tmp_path)
+    write_teacher(tmp_path / "teacher")
+    images, saved = (
+        open_pool(str(tmp_path / "index")),
+        read_model(str(tmp_path / "teacher"), "teacher"),
+    )
+    teacher = SavedTeacher(saved=saved, task=make_task("detection", MODEL, len(CLASSES)))
+    policy = PolicyConfig(score_threshold=0.05)
+    label = LabelConfig(actors=(1, 1), readers=1, block_images=16, batch_size=8)
+    train = TrainConfig(steps=2 * ROUND_STEPS, batch_size=4, cpus_per_worker=1, loaders=0)
+    learning = Learning(task="detection", model=MODEL, augment=AugmentConfig(), train=train)
+    human = open_labeled(f"coco:{tmp_path}/instances_pool.json")
+    val = open_labeled(f"coco:{tmp_path}/instances_val.json")
+
+    def labelling(out, config):
+        return partial(label_stage, images, teacher, str(out / "pseudo"), config, policy, None)
+
+    def student(out, rows):
+        job = training_job(learning, human=human, val=val, pseudo=rows, init=None, recipe={})
+        return train_stage(job, out / "student", None)
+
+    def live(out):
+        beside = beside_training(label, train, **resources())
+        choice = live_choice(teacher, policy, None)
+        return live_stages(
+            labelling(out, beside), partial(student, out), out / "pseudo", choice,
+            batch_size=train.num_pseudo, record=out / "live.json",
+        )[1]  # fmt: skip
+
+    def apart(out):
+        labelling(out, label)()
+        return student(out, read_chosen(str(out / "pseudo")))
+
+    took = {}
+    for way in (live, apart):  # whoever comes second finds everything warm
+        out, begun = tmp_path / way.__name__, time.monotonic()
+        out.mkdir()
+        trained = way(out)
+        took[way.__name__] = time.monotonic() - begun
+        assert trained["steps"] == train.steps
+        assert 0 < trained["pseudo_images"] < IMAGES  # one cannot be read
+        store = Store(str(out / "pseudo" / "raw"))
+        assert findings(store, {shard.number: shard.rows() for shard in images.shards}) == []
+    print(f"live {took['live']:.1f} s, label then train {took['apart']:.1f} s")
+    assert took["live"] < took["apart"]
