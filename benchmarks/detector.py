@@ -33,7 +33,6 @@ from ray_st.models.folded import folded
 from ray_st.models.retinanet import Outputs
 from ray_st.tasks.anchors import pyramid_anchors, strides_of
 from ray_st.tasks.coco_ap import box_ap
-from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
 from ray_st.training.trainable import make_optimizer
@@ -122,8 +121,7 @@ def inference(place: Arena, pairs: int) -> None:
 def training(place: Arena, pairs: int) -> None:
     """From pixels to moved weights; ours with the normalised loss of two origins."""
     model, theirs = copy.deepcopy(place.model).train(), copy.deepcopy(place.theirs).train()
-    balance = LossBalance.start(alpha=1.0, normalised=True, decay=0.99, device=place.device)
-    state = TrainState(model=model, optimizer=make_optimizer(model, TRAIN), balance=balance, step=0)
+    state = TrainState.fresh(model, TRAIN, place.device)
     batch, images, targets = batch_of(place), place.images, place.targets
     optimizer = make_optimizer(theirs, TRAIN)
 
@@ -143,7 +141,7 @@ def training(place: Arena, pairs: int) -> None:
 
 def batch_of(place: Arena) -> Batch:
     """Half human, half pseudo."""
-    half = BATCH // 2
+    half, origins = BATCH // 2, (Origin.HUMAN, Origin.PSEUDO)
     parts = [
         collate(
             place.pixels[chosen],
@@ -152,7 +150,7 @@ def batch_of(place: Arena) -> Batch:
             is_valid=np.ones(half, bool),
             image_ids=np.arange(half),
         )
-        for origin, chosen in zip(Origin, (slice(half), slice(half, None)), strict=True)
+        for origin, chosen in zip(origins, (slice(half), slice(half, None)), strict=True)
     ]
     return paired(*parts)
 

@@ -41,10 +41,9 @@ from ray_st.models import ModelConfig, build
 from ray_st.tasks import make_task
 from ray_st.tasks.task import LossSums, Task
 from ray_st.training.evaluate import predict
-from ray_st.training.loss_balance import PSEUDO, LossBalance
+from ray_st.training.loss_balance import PSEUDO
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
-from ray_st.training.trainable import make_optimizer
 
 KINDS: dict[str, type[Labels]] = {"detection": Detections, "segmentation": SegmentationMap}
 DIGITS = DigitsConfig(
@@ -153,11 +152,7 @@ def learned(world: World, steps: Sequence[Batch], config: TrainConfig, factor: f
     """Train a model from random weights."""
     torch.manual_seed(0)
     model = build(MODEL, world.task.name, len(world.human.classes)).train()
-    balance = LossBalance.start(
-        alpha=config.alpha, normalised=config.loss == "normalised", decay=config.mean_decay
-    )
-    optimizer = make_optimizer(model, config)
-    state = TrainState(model=model, optimizer=optimizer, balance=balance, step=0)
+    state = TrainState.fresh(model, config, "cpu")
     objective = Scaled(world.task, factor)
     for each in steps:
         objective.origins = each.origins

@@ -3,7 +3,8 @@
 Ten million manifest rows go through the whole pipeline with a teacher that costs next to nothing,
 so that what is measured is ours: rows a second, and the memory of driver and workers along the way.
 Then a run of 300 shards is resumed of which 299 stand, and most of the last: what that costs until
-the first new file of labels, beside a fresh run of as many images as are left. The images are 64 tiny JPEGs inside one file, read as slices, again and again.
+the first new file of labels, beside a fresh run of as many images as are left. The images are 64
+tiny JPEGs inside one file, read as slices, again and again.
 """
 
 from __future__ import annotations

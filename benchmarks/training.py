@@ -44,10 +44,8 @@ from ray_st.data.views import augmented_views
 from ray_st.models import build
 from ray_st.tasks import make_task
 from ray_st.training.loop import fit
-from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
-from ray_st.training.trainable import make_optimizer
 
 SKIPPED_INTERVALS = 2
 TRAIN = TrainConfig(
@@ -137,7 +135,7 @@ def plain_batches(labeled: LabeledSet, share: Share) -> Iterator[Batch]:
         DataLoader(
             Batches(labeled, origin, share), batch_size=None, num_workers=1, prefetch_factor=4
         )
-        for origin in Origin
+        for origin in (Origin.HUMAN, Origin.PSEUDO)
     ]
     for human, pseudo in zip(*loaders, strict=True):
         yield paired(human, pseudo)
@@ -149,14 +147,12 @@ def plain_worker(worker: int, num_workers: int, labeled: LabeledSet, folder: str
     torch.manual_seed(TRAIN.seed)
     model: Any = build(MODEL, "detection", len(labeled.classes))
     model = model.to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(model, TRAIN)
     if num_workers > 1:
         store = dist.FileStore(f"{folder}/store", num_workers)
         dist.init_process_group("gloo", store=store, rank=worker, world_size=num_workers)
         model = DistributedDataParallel(model)
     task = make_task("detection", MODEL, len(labeled.classes))
-    balance = LossBalance.start(alpha=1.0, normalised=True, decay=TRAIN.mean_decay)
-    state = TrainState(model=model, optimizer=optimizer, balance=balance, step=0)
+    state = TrainState.fresh(model, TRAIN, "cpu")
     clock = Clock(Path(folder, "clock"))
     for batch in plain_batches(labeled, Share(worker=worker, num_workers=num_workers)):
         report = train_step(state, batch, task, TRAIN)
