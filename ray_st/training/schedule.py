@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ray_st.config import require
+from ray_st.nodes import require_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ class TrainConfig:
     """One accelerator a worker."""
     cpus_per_worker: int = 2
     """Cores that a worker reserves and computes with."""
+    nodes: tuple[str, ...] = ()
+    """Labels of the nodes that workers run on, KEY=VALUE each; by default any node."""
     loaders: int = 1
     """Most loading tasks at once, a worker and stream; 0 decodes and augments in the train worker
     itself, in a thread a stream beside the step: for few, fast images."""
@@ -143,6 +146,7 @@ class TrainConfig:
         self._check_loop()
 
     def _check_loop(self) -> None:
+        require_labels(self.nodes, "train.nodes")
         for name in ("evaluate_every", "preemption_every"):
             every = getattr(self, name)
             require(every is None or every >= 1, f"train.{name}", "null or at least 1", every)
