@@ -153,11 +153,11 @@ def _grows_to() -> dict[str, float]:
     """Ray does not tell a job what its autoscaler may start: the files of a cluster do."""
     text = os.environ.get(GROWS_TO, "")
     try:
-        pairs = [each.split("=") for each in text.split()]
+        pairs = [each.split("=") for each in filter(None, text.split(","))]
         return {kind: float(count) for kind, count in pairs}
     except ValueError as error:
         raise UserError(
-            f"{GROWS_TO}: must be such as 'CPU=512 GPU=40', got {text!r}; mend it where the head "
+            f"{GROWS_TO}: must be such as 'CPU=512,GPU=40', got {text!r}; mend it where the head "
             "is started (clusters/README.md)"
         ) from error
 
