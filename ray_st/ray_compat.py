@@ -13,6 +13,7 @@ and runs the tests. Next: `progress.py`.
 | execution callbacks | the only way to end an execution from outside; private | instantiated bare |
 | `RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S` | how long a gang waits for all its workers; known by its
   environment only | 60 s |
+| tokens for the job server | its client sends one only where RAY_AUTH_MODE asks for it; private | |
 | which files of a working_dir travel | Ray says so only by sending them; private | .gitignore too |
 | names of loggers | Ray's own bars and their notices; private | |
 """
@@ -56,6 +57,17 @@ def actor_retries(count: int) -> Retries:
 def on_nodes(nodes: Sequence[str]) -> dict[str, dict[str, str]]:
     """Arguments that send tasks, actors or train workers to nodes of some labels."""
     return {"label_selector": selector(nodes)} if nodes else {}
+
+
+def use_token() -> None:
+    """Send the token of RAY_AUTH_TOKEN or of ~/.ray/auth_token, unless RAY_AUTH_MODE says else.
+
+    `ray.init` and `ray start` do so by themselves, the client of the job server does not.
+    """
+    from ray._private.authentication import authentication_token_setup as setup
+
+    setup.logger.setLevel(logging.ERROR)  # of what is said to who starts a cluster
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def travelling(folder: Path, excludes: Sequence[str]) -> list[Path]:

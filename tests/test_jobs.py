@@ -1,4 +1,4 @@
-"""The files of jobs/: what they say of themselves; their commands are ones that their verbs take."""
+"""The files of jobs/: what they say of themselves, and commands that their verbs take."""
 
 from __future__ import annotations
 

@@ -196,6 +196,21 @@ def test_a_wrong_token_is_one_line(head: Head, folder: Path) -> None:
 
 
 @pytest.mark.cluster
+def test_a_token_in_the_home_folder_is_enough(
+    head: Head, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = dict(head.environment)
+    (folder / ".ray").mkdir()
+    (folder / ".ray" / "auth_token").write_text(environment.pop("RAY_AUTH_TOKEN"))
+    del environment["RAY_AUTH_MODE"]
+    environment |= {"HOME": str(folder), "PYTHONPATH": os.environ["PYTHONPATH"]}
+    (folder / "work").mkdir()
+    words = words_of(head, "--working-dir=work", "--no-wait", "models")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.cluster
 def test_the_log_and_the_exit_status_are_the_jobs(head: Head, folder: Path) -> None:
     done = submitted(head, "models")
     assert done.returncode == 0, done.stdout + done.stderr

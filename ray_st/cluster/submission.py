@@ -22,6 +22,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from ray_st.config import UserError, require
+from ray_st.ray_compat import use_token
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -79,6 +80,7 @@ class JobServer:
             socket.create_connection((str(parts.hostname), port), timeout=_CONNECT_S).close()
         except OSError as error:
             raise self._silent(error) from error
+        use_token()
         held = {name: os.environ.pop(name) for name in _NAMES if name in os.environ}
         try:
             from ray.job_submission import JobSubmissionClient
@@ -134,7 +136,7 @@ class JobServer:
                 heard = time.monotonic()
             try:
                 job = self.client.get_job_info(job_id)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 if time.monotonic() - heard > _PATIENCE_S:
                     raise self._silent(error, f"; job {job_id} may go on there") from error
             else:
@@ -158,7 +160,7 @@ class JobServer:
 
     def _refused(self, error: Exception) -> UserError:
         text = " ".join(str(error).split())
-        if isinstance(error, AuthenticationError) or "oken" in text:
+        if isinstance(error, AuthenticationError):
             return UserError(
                 f"address: the Ray cluster at {self.address!r} wants its token, and has been sent "
                 "none or another; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the token of the "
