@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from ray_st.config import UserError
 from ray_st.verbs import VERBS
@@ -52,23 +51,23 @@ def _run(words: list[str]) -> int:
     for variable, value in _QUIET_RAY.items():
         os.environ.setdefault(variable, value)
     # Imported here: `ray-st --help` need not wait for torch and Ray.
+    from ray_st.flags import HELP, parted, print_help
     from ray_st.verbs.words import config_of, defaults_of, verb_of
 
     verb = verb_of(name)
     rest: list[str] = []
     if hasattr(verb, "REST"):
-        flags, rest = _parted(verb, flags)
-    if {"-h", "--help"} & {*rest}:
+        flags, rest = parted(verb.CONFIG, flags)
+        _require_no_recipe(flags, rest)
+    if {*HELP} & {*rest}:
         return _run(rest)
-    if {"-h", "--help"} & {*flags}:
-        from ray_st.flags import print_help
-
+    if {*HELP} & {*flags}:
         print_help(defaults_of(verb), name, VERBS[name])
         return 0
     from rich.console import Console
 
     config = config_of(verb, flags)
-    if hasattr(verb, "REST"):
+    if rest:
         config = dataclasses.replace(config, **{verb.REST: tuple(rest)})
     status = verb.run(config, Console())  # None is done, as for most verbs
     summary = Path(getattr(config, "out", ""), "summary.json")  # some verbs leave none
@@ -77,12 +76,11 @@ def _run(words: list[str]) -> int:
     return status or 0
 
 
-def _parted(verb: Any, flags: list[str]) -> tuple[list[str], list[str]]:
-    """A verb's own flags, and the words behind them that it takes as they are."""
-    from ray_st.flags import parted
-
-    helped = [word for word in flags[:1] if word in ("-h", "--help")]
-    return (helped, []) if helped else parted(verb.CONFIG, flags)
+def _require_no_recipe(flags: list[str], rest: list[str]) -> None:
+    """What stands before another verb has no sections that a recipe could set."""
+    if any(flag.partition("=")[0] == "--config" for flag in flags):
+        verb = rest[0] if rest else "the verb"
+        raise UserError(f"config: belongs to the verb; put --config behind {verb}")
 
 
 def _print_verbs() -> None:

@@ -16,6 +16,8 @@ from ray_st.strict import members, section_of, shorthand
 
 T = TypeVar("T")
 
+HELP = ("-h", "--help")
+
 CONFIG_HELP = """--config NAME_OR_PATH reads a recipe; flags override it, the last one wins.
 A list is written --FIELD 1 2 or --FIELD=[1,2]; the empty list --FIELD=[] or --FIELD alone."""
 
@@ -67,7 +69,9 @@ def parted(schema: type, argv: Sequence[str]) -> tuple[list[str], list[str]]:
     kinds = {"config": str, **paths(schema)}
     words, takes = list(argv), False
     for at, word in enumerate(words):
-        if word.startswith("--"):
+        if word in HELP:
+            takes = False
+        elif word.startswith("--"):
             flag, equals, _ = word.partition("=")
             takes = not equals and bool not in members(kinds[_field(flag, kinds)[0]])
         elif takes:

@@ -52,6 +52,9 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["--address=http://h:1"], ["run"]),
         (["--gpus", "1"], ["doctor"]),
         (["--address", "run"], []),
+        (["--no-wait", "--help"], []),
+        (["-h"], []),
+        ([], ["label", "--help"]),
     ],
 )
 def test_a_verb_stands_behind_submits_own_flags(own: list[str], rest: list[str]) -> None:
@@ -86,6 +89,23 @@ def test_a_mistake_is_one_line_and_nothing_is_sent(
     if words[:1] == ["train"] and "--data.train" not in words:
         words = [*words, "--data.train", "coco:/t.json", "--data.val", "coco:/v.json"]
     assert refused(capsys, *words).startswith(said)
+
+
+@pytest.mark.pure
+def test_help_is_of_what_it_stands_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, of in ((["--help"], "submit"), (["--no-wait", "-h"], "submit")):
+        assert main(["submit", *words]) == 0
+        assert f"usage: ray-st {of} " in capsys.readouterr().out
+    assert main(["submit", "verify", "--help"]) == 0
+    assert "usage: ray-st verify " in capsys.readouterr().out
+
+
+@pytest.mark.pure
+def test_a_recipe_of_submits_own_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, "--config", "mine.yaml", "train")
+    assert line == "config: belongs to the verb; put --config behind train"
 
 
 @pytest.mark.pure

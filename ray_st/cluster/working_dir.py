@@ -20,7 +20,7 @@ from ray_st.ray_compat import travelling
 EXCLUDES = (
     *(".git", ".venv", "venv", "__pycache__", "*.egg-info", "node_modules"),
     *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis"),
-    *("/runs", "/build", "/dist"),
+    *("/runs", "/build", "/dist", "/.ray"),
 )
 # Every node fetches it before its first task. Ray itself ends at 512 MiB, with a page of its own.
 MOST_BYTES = 100 * 2**20
