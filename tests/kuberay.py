@@ -38,29 +38,17 @@ class Mount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """PersistentVolumeClaimVolumeSource."""
-
-    claimName: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmptyDir:
-    """EmptyDirVolumeSource."""
-
-    medium: Literal["Memory"]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Volume:
     """A volume; one source each."""
 
     name: str
-    persistentVolumeClaim: Claim | None = None
-    emptyDir: EmptyDir | None = None
+    persistentVolumeClaim: Texts | None = None
+    emptyDir: Texts | None = None
 
     def __post_init__(self) -> None:
         assert (self.persistentVolumeClaim is None) != (self.emptyDir is None)
+        assert (self.persistentVolumeClaim or {"claimName": ""}).keys() == {"claimName"}
+        assert self.emptyDir in (None, {"medium": "Memory"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,9 +183,9 @@ def versions() -> dict[str, str]:
 @pytest.mark.parametrize("name", TEXTS)
 def test_versions_are_the_projects(name: str) -> None:
     text, pinned = (CLUSTERS / name).read_text(), versions()
-    images = re.findall(r"\S*/ray-st:\S+", text)
+    images = re.findall(r"[\w./-]*/ray-st:[\w.-]+", text)
     wanted = f"registry.example.com/ray-st:{pinned['ray-st']}-ray{pinned['ray']}"
-    assert {image.strip("`") for image in images} <= {wanted}
+    assert {*images} <= {wanted}
     assert {*re.findall(r"rayproject/ray:(\S+?)-py", text)} <= {pinned["ray"]}
     assert {*re.findall(r'rayVersion: "(\S+)"', text)} <= {pinned["ray"]}
     if name in (*LAUNCHER, *KUBERAY):
