@@ -7,6 +7,7 @@ import json
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,21 +45,23 @@ def until(holds: Callable[[], bool], seconds: float) -> None:
         time.sleep(1)
 
 
-def asked(head: Head, *words: str) -> Any:
-    """What Ray's own command line tells of the cluster."""
-    place = f"--address={head.dashboard_url}"
-    done = subprocess.run(
-        ["ray", "list", *words, place, "--format=json", "--detail", "--limit=1000"],
-        env=head.environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout)
+def asked(head: Head, path: str) -> Any:
+    """What the head's dashboard tells, as `ray list` asks it."""
+    bearer = {"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
+    request = urllib.request.Request(f"{head.dashboard_url}/api/{path}", headers=bearer)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def listed(head: Head, kind: str) -> Any:
+    return asked(head, f"v0/{kind}?detail=1&limit=1000")["data"]["result"]["result"]
 
 
 def nodes(head: Head) -> dict[str, str]:
     """The pool of each node, by its id."""
     return {
         node["node_id"]: node["labels"]["pool"]
-        for node in asked(head, "nodes")
+        for node in listed(head, "nodes")
         if node["state"] == "ALIVE"
     }
 
@@ -68,7 +71,7 @@ def pools_of(head: Head, kind: str) -> set[str]:
     pools = nodes(head)
     return {
         pools[actor["node_id"]]
-        for actor in asked(head, "actors")
+        for actor in listed(head, "actors")
         if kind in actor["class_name"] and actor["node_id"] in pools
     }
 
@@ -116,7 +119,7 @@ def test_a_run_whose_client_dies_ends_with_a_student_that_beats_its_teacher(
     assert second.returncode == 1
     assert f"out: another ray-st works in {out}; wait until it ends" in second.stdout
     # The job ends early. The same words go on.
-    (running,) = (job for job in jobs(cluster) if job["status"] == "RUNNING")
+    (running,) = (job for job in asked(cluster, "jobs/") if job["status"] == "RUNNING")
     stop = ["ray", "job", "stop", "--address", cluster.dashboard_url, running["submission_id"]]
     subprocess.run(stop, env=cluster.environment, capture_output=True, check=True)
     assert not (out / "summary.json").exists()
@@ -139,7 +142,3 @@ def test_a_run_whose_client_dies_ends_with_a_student_that_beats_its_teacher(
     again = finished(cluster, *flags)
     assert again.returncode == 0
     assert json.loads((out / "summary.json").read_text()) == summary
-
-
-def jobs(head: Head) -> Any:
-    return asked(head, "jobs")
