@@ -6,6 +6,7 @@ Command:
 
 Reads: nothing.
 Writes: the scenes, a stage a sub-folder, summary.json, report.html.
+Costs: ten minutes on two cores; it holds 8 of the cores that Ray counts at most.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

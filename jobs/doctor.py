@@ -7,7 +7,9 @@ Command:
 
 Reads: what `run` and `train` read, a sample of it.
 Writes: doctor.json, first_batches.png. Status 1 where something would fail.
-The step is tried where the job runs, on the head unless --entrypoint-num-gpus says otherwise.
+Costs: a sample of the images, and one step of training.
+The step is tried where the job runs, on the head unless --entrypoint-num-gpus says otherwise, or
+--gpus of ray-st submit.
 """
 
 import sys

@@ -7,6 +7,7 @@ Command:
 
 Reads: a model folder and labelled images.
 Writes: raw/, predictions.parquet, failures.parquet, summary.json.
+Costs: a forward pass an image.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

@@ -6,6 +6,7 @@ Command:
 
 Reads: the folder that label.py or policy.py left.
 Writes: instances.json, or a label file an image; summary.json.
+Costs: one core reads the labels once, no pixels.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

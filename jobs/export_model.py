@@ -6,6 +6,7 @@ Command:
 
 Reads: the folder that train.py left.
 Writes: model.onnx or model.pt2, export.json; summary.json.
+Costs: one core, a minute or a few.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

@@ -7,6 +7,8 @@ Command:
 
 Reads: images and a teacher: a model folder, or one from elsewhere (docs/teachers.md).
 Writes: raw/ (Parquet), labels.parquet, failures.parquet, summary.json.
+Costs: a forward pass an image and view. Twice the actors take half the time as long as readers
+    keep up; the summary says which of the two was the limit.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

@@ -7,6 +7,7 @@ Command:
 
 Reads: the folder that label.py left.
 Writes: labels.parquet, summary.json.
+Costs: one core reads the labels once, no pixels.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

@@ -7,6 +7,7 @@ Command:
 
 Reads: images, or class folders with --method supervised.
 Writes: a model folder, metrics.jsonl, summary.json.
+Costs: as a training of the same steps; SimCLR decodes every image twice.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

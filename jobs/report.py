@@ -6,7 +6,8 @@ Command:
 
 Reads: a run folder.
 Writes: report.html in it.
-The folder of --out must be one that every node sees. Submitting the same again goes on with it.
+Costs: one core, seconds.
+The folder must be one that the head sees.
 """
 
 import sys

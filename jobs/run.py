@@ -7,6 +7,7 @@ Command:
 
 Reads: labelled images and a pool.
 Writes: a stage a sub-folder, summary.json, report.html.
+Costs: what train.py costs, for a teacher and one or two students, and label.py and sweep.py once.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

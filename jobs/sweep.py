@@ -8,6 +8,7 @@ Command:
 
 Reads: what `train --pseudo` takes.
 Writes: a folder a trial, summary.json.
+Costs: a training of sweep.steps steps for each alpha, and one more for the plain sum.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

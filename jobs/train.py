@@ -7,6 +7,7 @@ Command:
 
 Reads: labelled images, perhaps a folder that `label` left.
 Writes: a model folder, metrics.jsonl, predictions.parquet, summary.json.
+Costs: train.steps steps of train.num_workers workers, whose cores and GPUs are held to the end.
 The folder of --out must be one that every node sees. Submitting the same again goes on with it.
 """
 

@@ -12,6 +12,7 @@ Table of contents. It is the order in which to read, the way of one image, and t
 module imports from those above it only, which `lint-imports` checks.
 
     strict, config, recipe, flags   what a user wrote -> dataclasses, or one line of refusal
+    nodes                           which nodes of a cluster
     progress                        how far the work is
     data                            URI -> batch: labels, rows, images, manifest, views, order, feed
     models                          pixels -> outputs

@@ -7,15 +7,14 @@ The last floor: nothing imports this but `__main__` and `jobs/`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from ray_st.config import UserError, nearest
+from ray_st.config import UserError
 from ray_st.verbs import VERBS
 
 # Ray reads these when it is imported. On a small machine it warns of its own worker processes, Tune
@@ -49,28 +48,27 @@ def _run(words: list[str]) -> int:
         print(_version())
         return 0
     name, flags = words[0], words[1:]
-    if name not in VERBS:
-        near = nearest(name, VERBS)
-        move = f"did you mean {near}?" if near else "`ray-st --help` lists them"
-        raise UserError(f"{name}: unknown verb; {move}")
     for variable, value in _QUIET_RAY.items():
         os.environ.setdefault(variable, value)
     # Imported here: `ray-st --help` need not wait for torch and Ray.
-    from ray_st.flags import print_help, resolve, with_flag
+    from ray_st.flags import HELP, parted, print_help
+    from ray_st.verbs.words import config_of, defaults_of, verb_of
 
-    verb: Any = import_module(f"ray_st.verbs.{name.replace('-', '_')}")
-    if "-h" in flags or "--help" in flags:
-        config: Any = verb.CONFIG
-        if hasattr(verb, "DEFAULT_RECIPE"):
-            config = resolve(verb.CONFIG, _completed(verb, []), recipe_schema=None)
-        print_help(config, name, VERBS[name])
+    verb = verb_of(name)
+    rest: list[str] = []
+    if hasattr(verb, "REST"):
+        flags, rest = parted(verb.CONFIG, flags)
+        _require_no_recipe(flags, rest)
+    if {*HELP} & {*rest}:
+        return _run(rest)
+    if {*HELP} & {*flags}:
+        print_help(defaults_of(verb), name, VERBS[name])
         return 0
     from rich.console import Console
 
-    if hasattr(verb, "POSITIONAL"):
-        flags = with_flag(verb.CONFIG, flags, verb.POSITIONAL)
-    flags = _completed(verb, flags)
-    config = resolve(verb.CONFIG, flags, recipe_schema=_sections(flags))
+    config = config_of(verb, flags)
+    if rest:
+        config = dataclasses.replace(config, **{verb.REST: tuple(rest)})
     status = verb.run(config, Console())  # None is done, as for most verbs
     summary = Path(getattr(config, "out", ""), "summary.json")  # some verbs leave none
     if hasattr(config, "out") and not config.dry_run and summary.is_file():
@@ -78,23 +76,11 @@ def _run(words: list[str]) -> int:
     return status or 0
 
 
-def _completed(verb: Any, flags: list[str]) -> list[str]:
-    """Give the demo its recipe."""
-    recipe = getattr(verb, "DEFAULT_RECIPE", None)
-    return ["--config", recipe, *flags] if recipe and not _names_recipe(flags) else flags
-
-
-def _names_recipe(flags: list[str]) -> bool:
-    return any(flag == "--config" or flag.startswith("--config=") for flag in flags)
-
-
-def _sections(flags: list[str]) -> type | None:
-    """What a recipe may hold, where one is read: knowing it costs a second, for it loads Ray."""
-    if not _names_recipe(flags):
-        return None
-    from ray_st.verbs.verb import Recipe
-
-    return Recipe
+def _require_no_recipe(flags: list[str], rest: list[str]) -> None:
+    """What stands before another verb has no sections that a recipe could set."""
+    if any(flag.partition("=")[0] == "--config" for flag in flags):
+        verb = rest[0] if rest else "the verb"
+        raise UserError(f"config: belongs to the verb; put --config behind {verb}")
 
 
 def _print_verbs() -> None:

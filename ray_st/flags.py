@@ -2,6 +2,7 @@
 
 In: a verb's dataclass and its arguments. Out: that dataclass, or `UserError`. A flag is read by
 the type of its field, then converted as a recipe's value is, so both give the same errors.
+Next: `nodes.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from ray_st.recipe import at_home, find_recipe, parse_list, read_yaml, scalar
 from ray_st.strict import members, section_of, shorthand
 
 T = TypeVar("T")
+
+HELP = ("-h", "--help")
 
 CONFIG_HELP = """--config NAME_OR_PATH reads a recipe; flags override it, the last one wins.
 A list is written --FIELD 1 2 or --FIELD=[1,2]; the empty list --FIELD=[] or --FIELD alone."""
@@ -56,6 +59,26 @@ def with_flag(schema: type, argv: Sequence[str], field: str) -> list[str]:
             is_free = not any(get_origin(each) is tuple for each in members(kind))
             flags.append(word)
     return [*flags, _flag(field), *loose] if loose else flags
+
+
+def parted(schema: type, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags of `schema`, and all from the first word on that none of them takes.
+
+    A flag takes one word here, and one that is true or false takes none.
+    """
+    kinds = {"config": str, **paths(schema)}
+    words, takes = list(argv), False
+    for at, word in enumerate(words):
+        if word in HELP:
+            takes = False
+        elif word.startswith("--"):
+            flag, equals, _ = word.partition("=")
+            takes = not equals and bool not in members(kinds[_field(flag, kinds)[0]])
+        elif takes:
+            takes = False
+        else:
+            return words[:at], words[at:]
+    return words, []
 
 
 def parse_flags(schema: type, argv: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ and runs the tests. Next: `progress.py`.
 | execution callbacks | the only way to end an execution from outside; private | instantiated bare |
 | `RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S` | how long a gang waits for all its workers; known by its
   environment only | 60 s |
+| tokens for the job server | its client sends one only where RAY_AUTH_MODE asks for it; private | |
+| which files of a working_dir travel | Ray says so only by sending them; private | .gitignore too |
 | names of loggers | Ray's own bars and their notices; private | |
 """
 
@@ -21,8 +23,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +35,8 @@ import ray.data
 from pyarrow import fs
 from ray.data.checkpoint import CheckpointConfig, IdColumnCheckpointManager
 from ray.util.annotations import RayDeprecationWarning
+
+from ray_st.nodes import selector
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
@@ -47,6 +52,43 @@ def task_retries(count: int) -> Retries:
 def actor_retries(count: int) -> Retries:
     """Remote args: how often a call of an actor is run again whose process died."""
     return {"max_task_retries": count}
+
+
+def on_nodes(nodes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Arguments that send tasks, actors or train workers to nodes of some labels."""
+    return {"label_selector": selector(nodes)} if nodes else {}
+
+
+def use_token() -> None:
+    """Send the token of RAY_AUTH_TOKEN or of ~/.ray/auth_token, unless RAY_AUTH_MODE says else.
+
+    `ray.init` and `ray start` do so by themselves, the client of the job server does not.
+    """
+    from ray._private.authentication import authentication_token_setup as setup
+
+    setup.logger.setLevel(logging.ERROR)  # of what is said to who starts a cluster
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def travelling(folder: Path, excludes: Sequence[str]) -> list[Path]:
+    """Files that go to a cluster with a job whose working_dir this is.
+
+    `excludes`: patterns as in a .gitignore, besides those of .gitignore and .rayignore.
+    """
+    from ray._private import ray_constants
+    from ray._private.runtime_env import packaging
+
+    found: list[Path] = []
+    rules = [*ray_constants.get_runtime_env_default_excludes(), *excludes]
+    ignored = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE) == "1"
+    packaging._dir_travel(
+        folder,
+        [packaging._get_excludes(folder, rules)],
+        found.append,
+        include_gitignore=not ignored,
+        logger=logging.getLogger("ray_st.silent"),
+    )
+    return [path for path in found if path.is_file()]
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def ray_head(folder: Path, *, num_cpus: int) -> Iterator[Head]:
-    """Run `ray start --head` for the length of the block."""
+def ray_head(folder: Path, *, num_cpus: int, labels: str = "") -> Iterator[Head]:
+    """Run `ray start --head` for the length of the block; `labels`: KEY=VALUE of the node."""
     port, dashboard, client, agent = free_ports(4)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
@@ -51,7 +51,7 @@ def ray_head(folder: Path, *, num_cpus: int) -> Iterator[Head]:
         "ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}",
         f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}",
         "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}",
-        f"--temp-dir={folder}", "--disable-usage-stats",
+        f"--temp-dir={folder}", "--disable-usage-stats", f"--labels={labels}",
     ]  # fmt: skip
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(
@@ -70,6 +70,29 @@ def ray_head(folder: Path, *, num_cpus: int) -> Iterator[Head]:
             client_address=f"ray://127.0.0.1:{client}",
             environment=environment,
         )
+    finally:
+        _stop(process)
+
+
+@contextmanager
+def ray_worker(head: Head, folder: Path, *, num_cpus: int, labels: str = "") -> Iterator[None]:
+    """Run a second node for the length of the block."""
+    (agent,) = free_ports(1)
+    command = [
+        "ray", "start", f"--address={head.gcs_address}", "--block", "--node-ip-address=127.0.0.1",
+        f"--num-cpus={num_cpus}", f"--dashboard-agent-listen-port={agent}",
+        "--disable-usage-stats", f"--labels={labels}",
+    ]  # fmt: skip
+    with (folder / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=head.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
     finally:
         _stop(process)
 

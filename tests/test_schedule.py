@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_st.config import UserError
-from ray_st.training.schedule import TrainConfig, learning_rate
+from ray_st.training.rate import learning_rate
+from ray_st.training.schedule import TrainConfig
 
 pytestmark = pytest.mark.pure
 

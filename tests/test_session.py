@@ -81,6 +81,44 @@ def test_a_cluster_that_is_sent_its_token(head: Head) -> None:
     assert done.stdout == "{'cpus': 2.0, 'gpus': 0.0} [True]\n", done.stderr
 
 
+GROWN = """
+import sys
+from ray_st.cluster.session import connected, require_nodes, resources
+from ray_st.config import UserError
+
+with connected(sys.argv[1]):
+    try:
+        print(resources())
+        require_nodes(label=(), train=("pool=student",))
+        print("such nodes may come")
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("grows_to", "said"),
+    [
+        (
+            "",
+            ["{'cpus': 2.0, 'gpus': 0.0}", "train.nodes: no node of the cluster has pool=student"],
+        ),
+        ("CPU=99,GPU=7", ["{'cpus': 99.0, 'gpus': 7.0}", "such nodes may come"]),
+        ("GPU=7", ["{'cpus': 2.0, 'gpus': 7.0}", "such nodes may come"]),
+        ("7 GPUs", ["RAY_ST_GROWS_TO: must be such as 'CPU=512,GPU=40', got '7 GPUs'; mend it "]),
+    ],
+)
+def test_what_a_cluster_may_grow_to(head: Head, grows_to: str, said: list[str]) -> None:
+    environment = {**head.environment, "PYTHONPATH": os.environ["PYTHONPATH"]}
+    environment["RAY_ST_GROWS_TO"] = grows_to
+    words = [sys.executable, "-c", GROWN, head.gcs_address]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line[: len(each)] for line, each in zip(lines, said, strict=True)] == said
+
+
 @pytest.mark.pure
 @pytest.mark.usefixtures("no_token")
 def test_what_is_no_cluster() -> None:

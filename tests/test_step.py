@@ -8,7 +8,8 @@ import torch
 from tiny import tiny_batch, tiny_state, tiny_task
 
 from ray_st.training.checkpoints import finite
-from ray_st.training.schedule import TrainConfig, learning_rate
+from ray_st.training.rate import learning_rate
+from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import train_step
 
 pytestmark = pytest.mark.pure

@@ -1,6 +1,6 @@
 """The way to a cluster: a local one for debugging, or the one that is there.
 
-In: `--address`. Out: a connection that ends with the block. Next: `ray_st.verbs`.
+In: `--address`. Out: a connection that ends with the block. Next: `working_dir.py`.
 """
 
 from __future__ import annotations
@@ -8,18 +8,20 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
 from ray_st.config import UserError
+from ray_st.nodes import require_some
 from ray_st.ray_compat import quieten
 
 # Ray counts cores to decide what may start; it does not pin. On a laptop an actor pool, its readers
 # and a trainer must be able to start side by side, or they wait for each other for ever.
 _LEAST_LOCAL_CPUS = 8
+GROWS_TO = "RAY_ST_GROWS_TO"  # what all nodes of an autoscaled cluster have; set for its head
 _CONNECT_S = 10
 _ASK_S = 5
 # What a cluster answers without looking, unless it wants a token first: its head, and the server of
@@ -127,9 +129,37 @@ def _no_token(address: str | None) -> UserError:
 
 
 def resources() -> dict[str, float]:
-    """Cores and accelerators of the whole cluster, as `placement` takes them."""
-    found = ray.cluster_resources()
+    """Cores and accelerators of the whole cluster, as `placement` takes them.
+
+    An autoscaled cluster counts with all nodes that it may start, where its files say so.
+    """
+    found = {**ray.cluster_resources(), **_grows_to()}
     return {"cpus": float(found.get("CPU", 0)), "gpus": float(found.get("GPU", 0))}
+
+
+def require_nodes(**nodes: Sequence[str]) -> None:
+    """Refuse labels that no node has; the names are those of sections: `label=config.nodes`.
+
+    A cluster that may grow is asked for nothing: nodes with those labels may come.
+    """
+    if _grows_to():
+        return
+    found = [node["Labels"] for node in ray.nodes() if node["Alive"]]
+    for section, wanted in nodes.items():
+        require_some(wanted, f"{section}.nodes", found)
+
+
+def _grows_to() -> dict[str, float]:
+    """Ray does not tell a job what its autoscaler may start: the files of a cluster do."""
+    text = os.environ.get(GROWS_TO, "")
+    try:
+        pairs = [each.split("=") for each in filter(None, text.split(","))]
+        return {kind: float(count) for kind, count in pairs}
+    except ValueError as error:
+        raise UserError(
+            f"{GROWS_TO}: must be such as 'CPU=512,GPU=40', got {text!r}; mend it where the head "
+            "is started (clusters/README.md)"
+        ) from error
 
 
 def node_memory_bytes() -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ray_st.config import require
+from ray_st.nodes import require_labels
 
 _MOST_SCALE = 4.0  # sixteen times the pixels
 
@@ -24,6 +25,8 @@ class LabelConfig:
     """Cores that a teacher actor reserves and computes with."""
     gpus_per_actor: float = 0.0
     """Accelerators a teacher actor; a fraction packs several on one."""
+    nodes: tuple[str, ...] = ()
+    """Labels of the nodes that teacher actors run on, KEY=VALUE each; by default any node."""
     batch_size: int = 32
     """Images a forward pass."""
     block_images: int = 512
@@ -52,6 +55,7 @@ class LabelConfig:
         require(0 <= rate <= 1, "label.max_failure_rate", "0 to 1", rate)
         require(self.cpus_per_actor > 0, "label.cpus_per_actor", "above 0", self.cpus_per_actor)
         require(self.gpus_per_actor >= 0, "label.gpus_per_actor", "0 or more", self.gpus_per_actor)
+        require_labels(self.nodes, "label.nodes")
         for name in ("batch_size", "block_images", "file_images", "readers"):
             require(getattr(self, name) >= 1, f"label.{name}", "at least 1", getattr(self, name))
         scales, rule = self.scales, f"one or more, each above 0, at most {_MOST_SCALE} and once"

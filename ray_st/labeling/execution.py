@@ -126,6 +126,7 @@ class Execution:
                 ),
                 num_cpus=config.cpus_per_actor,
                 num_gpus=config.gpus_per_actor,
+                **ray_compat.on_nodes(config.nodes),
                 **ray_compat.actor_retries(retries),
             )
         )

@@ -17,6 +17,7 @@ from ray_st.data.views import fitted_views
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.teacher import PredictionError, TeacherSource
+from ray_st.ray_compat import on_nodes
 
 _IMAGES = 4
 
@@ -30,6 +31,7 @@ def try_out(images: Images, teacher: TeacherSource, config: LabelConfig) -> None
         _attempt(teacher, rows, config)
         return
     needs: dict[str, Any] = {"num_cpus": config.cpus_per_actor, "num_gpus": config.gpus_per_actor}
+    needs |= on_nodes(config.nodes)
     remote = ray.remote(max_retries=0, **needs)(_attempt)
     try:
         ray.get(remote.remote(teacher, rows, config))

@@ -17,7 +17,7 @@ from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, Scalin
 
 from ray_st.data import storage
 from ray_st.data.feed import Share
-from ray_st.ray_compat import hurry_starts
+from ray_st.ray_compat import hurry_starts, on_nodes
 from ray_st.training.divergence import Divergence
 from ray_st.training.due import Due
 from ray_st.training.job import Job
@@ -92,6 +92,7 @@ def fit(job: Job, out: str | Path, name: str = "train") -> dict[str, float | Non
             num_workers=_workers(config),
             use_gpu=config.use_gpu,
             resources_per_worker={"CPU": config.cpus_per_worker, "GPU": int(config.use_gpu)},
+            **on_nodes(config.nodes),
         ),
         run_config=RunConfig(
             name=name,

@@ -1,16 +1,16 @@
-"""How a student (or a teacher) is trained: the settings, and the learning rate of a step.
+"""How a student (or a teacher) is trained: the settings.
 
-In: numbers from a recipe. Out: `TrainConfig`, `learning_rate`. Next: `restarts.py`.
+In: numbers from a recipe. Out: `TrainConfig`. Next: `rate.py`.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ray_st.config import require
 from ray_st.data.labels import Origin
+from ray_st.nodes import require_labels
 from ray_st.training.joint import JointConfig
 
 
@@ -76,6 +76,8 @@ class TrainConfig:
     """One accelerator a worker."""
     cpus_per_worker: int = 2
     """Cores that a worker reserves and computes with."""
+    nodes: tuple[str, ...] = ()
+    """Labels of the nodes that workers run on, KEY=VALUE each; by default any node."""
     loaders: int = 1
     """Most loading tasks at once, a worker and stream; 0 decodes and augments in the train worker
     itself, in a thread a stream beside the step: for few, fast images."""
@@ -146,6 +148,7 @@ class TrainConfig:
         self._check_loop()
 
     def _check_loop(self) -> None:
+        require_labels(self.nodes, "train.nodes")
         for name in ("evaluate_every", "preemption_every"):
             every = getattr(self, name)
             require(every is None or every >= 1, f"train.{name}", "null or at least 1", every)
@@ -234,15 +237,3 @@ class TrainConfig:
     def num_pseudo(self) -> int:
         """Pseudo images a step, when there is a pseudo stream."""
         return self.batch_size if self.pseudo_batch_size is None else self.pseudo_batch_size
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rate of a step from 0: linear warm-up, then cosine or steps, as in the authors' code."""
-    warmup, peak = config.warmup_steps, config.lr
-    if step < warmup:
-        start = 0.01 * peak if config.warmup_lr is None else config.warmup_lr
-        return start + (peak - start) * step / warmup
-    if config.schedule == "step":
-        return float(peak * 0.1 ** sum(step >= drop for drop in config.lr_drops))
-    done = (step - warmup) / max(1, config.steps - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

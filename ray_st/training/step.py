@@ -23,7 +23,8 @@ from ray_st.training.averaging import Average, averaged
 from ray_st.training.gradient import gradient
 from ray_st.training.guard import Skipped, Statistics
 from ray_st.training.loss_balance import HUMAN, JOINT, PSEUDO, BalancedLoss, LossBalance
-from ray_st.training.schedule import TrainConfig, learning_rate
+from ray_st.training.rate import learning_rate
+from ray_st.training.schedule import TrainConfig
 from ray_st.training.sharding import gathered
 from ray_st.training.trail import Trail
 from ray_st.training.trainable import bare, make_optimizer, unwrapped

@@ -22,5 +22,6 @@ VERBS = {
     "eval": "Measure a model on labelled images.",
     "sweep": "Train the student for several alphas, side by side.",
     "report": "Write report.html for a folder that another verb left.",
+    "submit": "Send a verb to a Ray cluster as a job, and follow it to its end.",
     "models": "Size up the paper's models, beside the printed figures.",
 }

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from ray_st.cluster.placement import labeling_needs, require_fits
-from ray_st.cluster.session import resources
+from ray_st.cluster.session import require_nodes, resources
 from ray_st.config import UserError
 from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.sources import LabeledSet, open_labeled
@@ -71,6 +71,7 @@ def run(config: EvalVerb, console: Console) -> None:
 
     def work(where: str) -> dict[str, Any]:
         out = Path(where)
+        require_nodes(label=config.label.nodes)
         require_fits(labeling_needs(config.label), **resources())
         return measured(teacher, truth, out, config.label, console)
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ray_st.cluster.placement import labeling_needs, require_fits
-from ray_st.cluster.session import resources
+from ray_st.cluster.session import require_nodes, resources
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
@@ -74,6 +74,7 @@ def run(config: LabelVerb, console: Console) -> None:
 
     def work(out: str) -> dict[str, Any]:
         known.say(console)
+        require_nodes(label=config.label.nodes)
         require_fits(labeling_needs(config.label), **resources())
         if opened.is_foreign:
             try_out(images, teacher, config.label)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from ray_st.cluster.placement import require_fits, training_needs
-from ray_st.cluster.session import resources
+from ray_st.cluster.session import require_nodes, resources
 from ray_st.config import require
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig, open_images
@@ -79,6 +79,7 @@ def _pair(config: PretrainVerb, console: Console) -> None:
 
     def work(where: str) -> dict[str, Any]:
         out = Path(where)
+        require_nodes(train=config.train.nodes)
         require_fits(training_needs(config.train, has_pseudo=True), **resources())
         job = pairing_job(pairing, images, recipe_of(config))
         with shown({"pretrain": config.train.steps}, console) as counters:

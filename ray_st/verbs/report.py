@@ -1,6 +1,6 @@
 """`ray-st report DIR`: the report of a folder that another verb left.
 
-In: a run folder. Out: report.html in it. Next: `ray_st.cli`.
+In: a run folder. Out: report.html in it. Next: `submit.py`.
 """
 
 from __future__ import annotations

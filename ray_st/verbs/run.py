@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ray_st.cluster.session import resources
+from ray_st.cluster.session import require_nodes, resources
 from ray_st.config import require
 from ray_st.data.sources import DataConfig
 from ray_st.labeling.looks import looks_of
@@ -91,6 +91,7 @@ def run_loop(config: LoopVerb, data: DataConfig, console: Console) -> None:
             out=out,
             console=console,
         )
+        require_nodes(train=config.train.nodes, label=config.label.nodes)
         return loop.run(**resources())
 
     summary = complete(config, console, plan, work, materials.warnings, init)

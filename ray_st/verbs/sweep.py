@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ray_st.cluster.placement import most_at_once, require_fits, trial_needs
-from ray_st.cluster.session import resources
+from ray_st.cluster.session import require_nodes, resources
 from ray_st.config import UserError
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.materials import open_materials
@@ -55,6 +55,7 @@ def run(config: SweepVerb, console: Console) -> None:
     def work(where: str) -> dict[str, Any]:
         out = Path(where)
         needs = trial_needs(config.train)
+        require_nodes(train=config.train.nodes)
         require_fits(needs, **resources())
         job = training_job(
             learning,

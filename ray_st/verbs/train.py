@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ray_st.cluster.placement import require_fits, training_needs
-from ray_st.cluster.session import resources
+from ray_st.cluster.session import require_nodes, resources
 from ray_st.data import parquet, storage
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
@@ -69,6 +69,7 @@ def run(config: TrainVerb, console: Console) -> None:
     )
 
     def work(out: str) -> dict[str, Any]:
+        require_nodes(train=config.train.nodes)
         require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
         parquet.write(storage.join(out, "val.parquet"), val.rows)
         job = training_job(

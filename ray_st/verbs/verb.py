@@ -1,7 +1,7 @@
 """What all verbs share: where results go, which cluster, and the recipe with every section.
 
 In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold;
-`complete`, which does a verb's work once; `say_plan`, its dry run. Next: `pretrain.py`.
+`complete`, which does a verb's work once; `say_plan`, its dry run. Next: `words.py`.
 """
 
 from __future__ import annotations
