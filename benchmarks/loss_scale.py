@@ -29,7 +29,7 @@ from pairs import machine
 from torch import nn
 
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.batches import Batch, collate, paired
+from ray_st.data.batches import Batch, of_views, paired
 from ray_st.data.labels import Detections, Labels, Origin, SegmentationMap
 from ray_st.data.order import images_at, positions_of, stream_seed
 from ray_st.data.rows import kind_of
@@ -142,10 +142,7 @@ def batch(labeled: LabeledSet, origin: Origin, size: int, step: int) -> Batch:
         rows.take(pa.array(indices)), epochs.tolist(), MODEL.image_size_px,
         AugmentConfig(flip_probability=0.0), seed,
     )  # fmt: skip
-    return collate(
-        views.pixels, views.labels, origin=origin,
-        is_valid=views.is_valid, image_ids=views.image_ids,
-    )  # fmt: skip
+    return of_views(views, origin)
 
 
 def learned(world: World, steps: Sequence[Batch], config: TrainConfig, factor: float) -> nn.Module:

@@ -23,24 +23,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pairs import in_turn, machine, middle, pairs_parser
-from world import joint_job, scenes
+from world import TRAIN, joint_job, scenes
 
 from ray_st.cluster.session import connected
 from ray_st.data.sources import LabeledSet
 from ray_st.selftraining.stages import train_stage
 from ray_st.training.restarts import Journal
-from ray_st.training.schedule import TrainConfig
 
 STRIKE_STEP = 50
-TRAIN = TrainConfig(
-    steps=80,
-    batch_size=8,
-    optimizer="adamw",
-    lr=0.0005,
-    cpus_per_worker=1,
-    log_every=5,
-    checkpoint_every=40,
-)
+COURSE = replace(TRAIN, steps=80, checkpoint_every=40)
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ def course(labeled: LabeledSet, num_workers: int, *, disturbed: bool) -> Course:
     """Train once."""
     with tempfile.TemporaryDirectory() as folder:
         victim, out = Path(folder, "victim"), Path(folder, "out")
-        job = joint_job(labeled, labeled.rows, replace(TRAIN, num_workers=num_workers))
+        job = joint_job(labeled, labeled.rows, replace(COURSE, num_workers=num_workers))
         begun = time.monotonic()
         summary = train_stage(job, out, Fault(victim) if disturbed else None)  # type: ignore[arg-type]
         wall_s = time.monotonic() - begun
@@ -96,7 +87,7 @@ def main() -> None:
     parser = pairs_parser(__doc__ or "")
     parser.add_argument("--workers", type=int, choices=(1, 2), default=1)
     given = parser.parse_args()
-    print(f"restart, {given.workers} worker(s), killed at step {STRIKE_STEP} of {TRAIN.steps}")
+    print(f"restart, {given.workers} worker(s), killed at step {STRIKE_STEP} of {COURSE.steps}")
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory() as folder, connected("local"):
         labeled = scenes(Path(folder), 128)

@@ -32,10 +32,10 @@ import torch.multiprocessing as mp
 from pairs import busy_s, in_turn, machine, middle, pairs_parser
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
-from world import AUGMENT, MODEL, joint_job, scenes
+from world import AUGMENT, MODEL, TRAIN, joint_job, scenes
 
 from ray_st.cluster.session import connected
-from ray_st.data.batches import Batch, collate, paired
+from ray_st.data.batches import Batch, of_views, paired
 from ray_st.data.feed import Share
 from ray_st.data.labels import Origin
 from ray_st.data.order import images_at, positions_of, stream_seed
@@ -44,19 +44,9 @@ from ray_st.data.views import augmented_views
 from ray_st.models import build
 from ray_st.tasks import make_task
 from ray_st.training.loop import fit
-from ray_st.training.schedule import TrainConfig
 from ray_st.training.step import TrainState, train_step
 
 SKIPPED_INTERVALS = 2
-TRAIN = TrainConfig(
-    steps=60,
-    batch_size=8,
-    optimizer="adamw",
-    lr=0.0005,
-    cpus_per_worker=1,
-    log_every=5,
-    checkpoint_every=1000,
-)
 
 
 @dataclass(frozen=True)
@@ -120,13 +110,7 @@ class Batches(Dataset[Batch]):
         views = augmented_views(
             rows.take(pa.array(indices)), epochs.tolist(), MODEL.image_size_px, AUGMENT, seed
         )
-        return collate(
-            views.pixels,
-            views.labels,
-            origin=self.origin,
-            is_valid=views.is_valid,
-            image_ids=views.image_ids,
-        )
+        return of_views(views, self.origin)
 
 
 def plain_batches(labeled: LabeledSet, share: Share) -> Iterator[Batch]:

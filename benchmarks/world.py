@@ -23,6 +23,15 @@ MODEL = ModelConfig(
     backbone="resnet10t", image_size_px=128, levels=(3, 5), channels=64, head_convs=2
 )
 AUGMENT = AugmentConfig()
+TRAIN = TrainConfig(
+    steps=60,
+    batch_size=8,
+    optimizer="adamw",
+    lr=0.0005,
+    cpus_per_worker=1,
+    log_every=5,
+    checkpoint_every=1000,
+)
 
 
 def scenes(folder: Path, count: int, scene_px: int = 320) -> LabeledSet:

@@ -78,7 +78,9 @@ def _run(words: list[str]) -> int:
 
 def _require_no_recipe(flags: list[str], rest: list[str]) -> None:
     """What stands before another verb has no sections that a recipe could set."""
-    if any(flag.partition("=")[0] == "--config" for flag in flags):
+    from ray_st.verbs.words import names_recipe
+
+    if names_recipe(flags):
         verb = rest[0] if rest else "the verb"
         raise UserError(f"config: belongs to the verb; put --config behind {verb}")
 

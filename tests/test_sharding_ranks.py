@@ -23,11 +23,9 @@ from ray_st.models import build
 from ray_st.models.saved import save_tensors
 from ray_st.training.checkpoints import load_state, save_state
 from ray_st.training.evaluate import evaluating, in_step, predict
-from ray_st.training.loss_balance import LossBalance
 from ray_st.training.schedule import TrainConfig
 from ray_st.training.sharding import blocks_of, is_sharded, shard, whole
 from ray_st.training.step import TrainState, train_step
-from ray_st.training.trainable import make_optimizer
 
 pytestmark = pytest.mark.ranks
 
@@ -54,9 +52,7 @@ def started(config: TrainConfig, parallel: str, *, seed: int = 0):
         wrapped = model
     elif parallel == "ddp":
         wrapped = DistributedDataParallel(model)
-    balance = LossBalance.start(alpha=config.alpha, normalised=True, decay=config.mean_decay)
-    optimizer = make_optimizer(model, config)
-    return model, TrainState(model=wrapped, optimizer=optimizer, balance=balance, step=0)
+    return model, TrainState.fresh(wrapped, config, CPU)
 
 
 def mine(batch: Batch, rank: int, num_ranks: int) -> Batch:

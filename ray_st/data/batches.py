@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from ray_st.data.labels import Labels, Origin
+from ray_st.data.views import Views
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,28 +72,36 @@ def collate(
     )
 
 
+def of_views(views: Views, origin: Origin) -> Batch:
+    """Stack training views, which are of one origin."""
+    return collate(
+        views.pixels,
+        views.labels,
+        origin=origin,
+        is_valid=views.is_valid,
+        image_ids=views.image_ids,
+    )
+
+
 def paired(human: Batch, pseudo: Batch) -> Batch:
     """Join the human and the pseudo half of a step, so that one forward sees both."""
-    return Batch(
-        pixels=torch.cat([human.pixels, pseudo.pixels]).contiguous(
-            memory_format=torch.channels_last
-        ),
-        labels=human.labels + pseudo.labels,
-        origins=torch.cat([human.origins, pseudo.origins]),
-        is_valid=torch.cat([human.is_valid, pseudo.is_valid]),
-        image_ids=torch.cat([human.image_ids, pseudo.image_ids]),
-    )
+    pixels = torch.cat([human.pixels, pseudo.pixels])
+    return _joined(human, pseudo, pixels.contiguous(memory_format=torch.channels_last), None)
 
 
 def with_joint(batch: Batch, joint: Batch) -> Batch:
     """Add the classified images of a step, `joint`, behind all others."""
-    return replace(
-        batch,
-        joint_pixels=joint.pixels,
-        labels=batch.labels + joint.labels,
-        origins=torch.cat([batch.origins, joint.origins]),
-        is_valid=torch.cat([batch.is_valid, joint.is_valid]),
-        image_ids=torch.cat([batch.image_ids, joint.image_ids]),
+    return _joined(batch, joint, batch.pixels, joint.pixels)
+
+
+def _joined(first: Batch, second: Batch, pixels: Tensor, joint_pixels: Tensor | None) -> Batch:
+    return Batch(
+        pixels=pixels,
+        joint_pixels=joint_pixels,
+        labels=first.labels + second.labels,
+        origins=torch.cat([first.origins, second.origins]),
+        is_valid=torch.cat([first.is_valid, second.is_valid]),
+        image_ids=torch.cat([first.image_ids, second.image_ids]),
     )
 
 

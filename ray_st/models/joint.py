@@ -6,7 +6,7 @@ Both stand on the one backbone. What is saved and used afterwards is the model a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ class JointModel(nn.Module):
         self.model = model
         self.classes = nn.Linear(model.backbone.channels[-1], num_classes)
         normal(self.classes, std=0.01)
+        self._norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
 
     def forward(
         self, pixels: UInt8[Tensor, "b 3 h w"], joint_pixels: UInt8[Tensor, "j 3 y x"]
@@ -36,18 +37,19 @@ class JointModel(nn.Module):
         BatchNorms see each set by itself, and keep the running statistics of the first: those that
         the model meets again.
         """
-        with _passing(self.model):
+        with _passing(self._norms):
             pooled = self.model.pooled(joint_pixels)
         return self.model(pixels), self.classes(pooled).float()
 
 
 @contextmanager
-def _passing(model: nn.Module) -> Iterator[None]:
+def _passing(norms: Sequence[_BatchNorm]) -> Iterator[None]:
     """Let BatchNorms look at images without remembering them."""
-    norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
     momenta = [each.momentum for each in norms]
     for each in norms:
         each.momentum = 0.0  # of the running statistics nothing is replaced
-    yield
-    for each, momentum in zip(norms, momenta, strict=True):
-        each.momentum = momentum
+    try:
+        yield
+    finally:
+        for each, momentum in zip(norms, momenta, strict=True):
+            each.momentum = momentum

@@ -69,8 +69,8 @@ class Learning:
 
     def side_px(self, origin: Origin) -> int:
         """Side of the views of an origin."""
-        joint, own = self.train.joint.image_size_px, self.model.image_size_px
-        return joint if origin is Origin.JOINT and joint is not None else own
+        own_px = self.model.image_size_px
+        return self.train.joint.side_px(own_px) if origin is Origin.JOINT else own_px
 
     def make_task(self, num_classes: int) -> Task:
         """Give the task object of these sections."""

@@ -32,6 +32,10 @@ class JointConfig:
             require(value is None or self.is_on, f"train.joint.{name}", rule, value)
         require(self.weight >= 0, "train.joint.weight", "0 or more", self.weight)
 
+    def side_px(self, own_px: int) -> int:
+        """Side of the views of these images, where the task's have `own_px`."""
+        return self.image_size_px or own_px
+
     @property
     def is_on(self) -> bool:
         """Whether there is such a stream."""

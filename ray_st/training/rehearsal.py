@@ -64,7 +64,7 @@ def _joint_outputs(
     model: nn.Module, pixels: Tensor, config: ModelConfig, train: TrainConfig
 ) -> object:
     """The same with the images of joint training, which have a size and a number of theirs."""
-    side, images = train.joint.image_size_px or config.image_size_px, _share(train.num_joint, train)
+    side, images = train.joint.side_px(config.image_size_px), _share(train.num_joint, train)
     try:
         return model(pixels, torch.empty(images, 3, side, side, dtype=torch.uint8))
     except Exception as error:

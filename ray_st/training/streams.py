@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import starmap
 
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.batches import Batch, collate, paired, with_joint
+from ray_st.data.batches import Batch, of_views, paired, with_joint
 from ray_st.data.feed import Share, TrainingBlocks, in_order
 from ray_st.data.labels import Origin
 from ray_st.data.order import Rows
@@ -50,13 +51,7 @@ class Stream:
         own = share.of(self.batch_size)
         step = first_step
         for views in in_order(blocks, batch_size=own, loaders=self.loaders):
-            yield collate(
-                views.pixels,
-                views.labels,
-                origin=self.origin,
-                is_valid=views.is_valid,
-                image_ids=views.image_ids,
-            )
+            yield of_views(views, self.origin)
             step += 1
             if self.reached is not None:
                 self.reached(step)
@@ -74,5 +69,6 @@ def paired_batches(
     batches = human.batches(first_step, last_step, share)
     for other, join in ((pseudo, paired), (joint, with_joint)):
         if other is not None:
-            batches = map(join, batches, other.batches(first_step, last_step, share))
+            others = other.batches(first_step, last_step, share)
+            batches = starmap(join, zip(batches, others, strict=True))
     yield from batches

@@ -43,16 +43,17 @@ def defaults_of(verb: Any) -> Any:
 def _completed(verb: Any, flags: list[str]) -> list[str]:
     """Give the demo its recipe."""
     recipe = getattr(verb, "DEFAULT_RECIPE", None)
-    return ["--config", recipe, *flags] if recipe and not _names_recipe(flags) else flags
+    return ["--config", recipe, *flags] if recipe and not names_recipe(flags) else flags
 
 
-def _names_recipe(flags: list[str]) -> bool:
+def names_recipe(flags: Sequence[str]) -> bool:
+    """Whether `--config` is among them."""
     return any(flag == "--config" or flag.startswith("--config=") for flag in flags)
 
 
 def _sections(flags: list[str]) -> type | None:
     """What a recipe may hold, where one is read: knowing it costs a second, for it loads Ray."""
-    if not _names_recipe(flags):
+    if not names_recipe(flags):
         return None
     from ray_st.verbs.verb import Recipe
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ray_st.data.batches import Batch, collate, paired, with_joint, without_joint
+from ray_st.data.batches import Batch, of_views, paired, with_joint, without_joint
 from ray_st.data.labels import Origin
 from ray_st.models import ModelConfig, build
 from ray_st.models.initialise import Start
@@ -51,20 +51,14 @@ def batches_of(origins: Sequence[FirstViews], num_workers: int) -> list[Batch]:
 
 
 def _batch(origins: Sequence[FirstViews], step: int, num_workers: int) -> Batch:
-    shares = []
-    for first in origins:
-        views = first.of_step(step, -(-first.batch_size // num_workers))
-        share = collate(
-            views.pixels,
-            views.labels,
-            origin=first.origin,
-            is_valid=views.is_valid,
-            image_ids=views.image_ids,
-        )
-        shares.append((first.origin, share))
-    (_, batch), *others = shares
-    for origin, share in others:
-        batch = with_joint(batch, share) if origin is Origin.JOINT else paired(batch, share)
+    def share(first: FirstViews) -> Batch:
+        return of_views(first.of_step(step, -(-first.batch_size // num_workers)), first.origin)
+
+    human, *others = origins
+    batch = share(human)
+    for first in others:
+        join = with_joint if first.origin is Origin.JOINT else paired
+        batch = join(batch, share(first))
     return batch
 
 
@@ -125,9 +119,10 @@ def _state(
     built = build(model, task.name, num_classes)
     if init is not None:
         init.apply(built)
-    built = built.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     freeze(built, train.freeze)
-    return TrainState.fresh(with_joint_classes(built, num_joint).to(device), train, device)
+    learning = with_joint_classes(built, num_joint)
+    learning = learning.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    return TrainState.fresh(learning, train, device)
 
 
 @torch.no_grad()
