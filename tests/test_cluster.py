@@ -444,18 +444,23 @@ class Silent:
 
 
 def test_a_sweep_ends_with_a_row_a_trial(
-    human: LabeledSet, val: LabeledSet, pool: LabeledSet, tmp_path: Path
+    human: LabeledSet,
+    val: LabeledSet,
+    pool: LabeledSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the folder is named as a user would: from here
     config = SweepConfig(alphas=(2.0,), steps=3, plain_at_largest=True)
     counters = {name: Silent() for name in ("alpha_2", "plain_2")}
     job = student_job(human, val, pool, replace(LEARNING.train, loaders=0))
-    rows = run_sweep(job, config, tmp_path, at_once=1, counters=counters)
+    rows = run_sweep(job, config, Path("sweep"), at_once=1, counters=counters)
     assert {row["steps"] for row in rows} == {3}
     assert [(row["alpha"], row["normalised"]) for row in rows] == [
         (2.0, True),
         (2.0, False),
     ]
-    plain = load_log(tmp_path / "plain_2")[0]
+    plain = load_log(tmp_path / "sweep" / "plain_2")[0]
     expected = plain["loss_human"] + 2.0 * plain["loss_pseudo"]
     assert plain["loss"] == pytest.approx(expected, rel=1e-5)
 

@@ -131,6 +131,7 @@ def run_sweep(
     One whose numbers went bad has no figures, and `diverged` says so in a line.
     """
     trials = {trial.name: trial for trial in trials_of(config)}
+    out = out.resolve()  # a trial's process stands in another folder
 
     def run_trial(chosen: dict[str, str]) -> None:
         trial = trials[chosen["trial"]]
@@ -147,7 +148,7 @@ def run_sweep(
         ray.tune.with_resources(run_trial, {"CPU": TRIAL_CPUS}),
         param_space={"trial": ray.tune.grid_search(list(trials))},
         tune_config=TuneConfig(max_concurrent_trials=at_once),
-        run_config=RunConfig(name="tune", storage_path=str(out.resolve()), verbose=0),
+        run_config=RunConfig(name="tune", storage_path=str(out), verbose=0),
     ).fit()
     by_name = {result.config["trial"]: result for result in results}
     rows = [_row(trial, by_name[name], job.figures[:2]) for name, trial in trials.items()]
