@@ -553,7 +553,11 @@ def test_a_sample_of_maps_is_counted_and_all_boxes_are() -> None:
 
 
 def check(sets: Mapping[str, pa.Table], images: int = 200) -> list[tuple[str, str]]:
-    found = [*check_files(sets, 32, Sampling(images=images, is_all=False), {"pool": 0.5})]
+    found = [
+        *check_files(
+            sets, dict.fromkeys(sets, 32), Sampling(images=images, is_all=False), {"pool": 0.5}
+        )
+    ]
     told(found)
     return [(each.severity, each.where) for each in found]
 
@@ -577,5 +581,5 @@ def test_sizes_come_from_the_rows_or_else_from_what_was_read(tmp_path: Path) -> 
     labels = [ClassLabel.of([0])] * 3
     for size_hw in ((0, 0), (60, 80)):
         sets = {"data.train": rows_of(labels, uris, size_hw)}
-        found = [*check_files(sets, 80, Sampling(images=2, is_all=False), {})]
+        found = [*check_files(sets, dict.fromkeys(sets, 80), Sampling(images=2, is_all=False), {})]
         assert "images are all 80x60" in found[1].what

@@ -99,6 +99,22 @@ def test_a_sound_recipe_of_each_task(
     assert {path.name for path in Path("checked").iterdir()} == {*left["pictures"], "doctor.json"}
 
 
+def test_images_of_joint_training_are_checked_in_their_own_size(
+    worlds: dict[str, DataConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    joint = ["--train.joint.images", worlds["classification"].train]
+    joint += ["--train.joint.image-size-px", "32"]
+    status, left = doctor(*joint, data=worlds["detection"])
+    assert status == 0
+    printed = capsys.readouterr().out
+    sizes = "images are all 64x64; a view of {} px shows them {:.2f} times as large"
+    assert f"train.joint.images: {sizes.format(32, 0.5)}" in printed
+    assert f"data.train: {sizes.format(64, 1)}" in printed
+    assert "of 8 images takes" in printed  # human and classified ones are a step
+    assert "joint views: 100% have a class" in printed
+    assert left["pictures"][0] == "first_batches.png"
+
+
 def test_what_is_wrong_is_told_all_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,9 +133,12 @@ def _check_data(
         sets[field_], tolerated[field_] = materials.pool, config.label.max_failure_rate
     if pseudo is not None:
         sets["pseudo"] = pseudo.held
+    sides_px = dict.fromkeys(sets, config.model.image_size_px)
     if materials.joint is not None:
-        sets["train.joint.images"] = materials.joint.rows
-    done.note(check_files(sets, config.model.image_size_px, done.sampling, tolerated))
+        name = "train.joint.images"
+        sets[name] = materials.joint.rows
+        sides_px[name] = config.train.joint.side_px(config.model.image_size_px)
+    done.note(check_files(sets, sides_px, done.sampling, tolerated))
 
 
 def _check_settings(

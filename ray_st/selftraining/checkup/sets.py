@@ -91,18 +91,19 @@ def check_objects(
 
 def check_files(
     sets: Mapping[str, pa.Table],
-    size_px: int,
+    sides_px: Mapping[str, int],
     sampling: Sampling,
     tolerated: Mapping[str, float],
 ) -> Iterator[Finding]:
     """Check the files of each set, by its field, and look for images that stand in two of them.
 
-    `tolerated`: the share of a set that may be unreadable, where it is another than usual.
+    `sides_px`: side of each set's views. `tolerated`: the share of a set that may be unreadable,
+    where it is another than usual.
     """
     found: dict[str, Stat] = {}
     for name, rows in sets.items():
         uris = rows["uri"].to_pylist()
-        asked = stats(_asked_for(uris, sampling))
+        asked, size_px = stats(_asked_for(uris, sampling)), sides_px[name]
         found |= asked
         most = tolerated.get(name, MANY)
         yield from missing(name, asked, most)
