@@ -21,6 +21,7 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig, Start
+from ray_st.planning.wording import outcome_words
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.lease import held
@@ -81,7 +82,7 @@ def recipe_of(config: OwnFolder) -> dict[str, Any]:
     return {
         name: value
         for name, value in as_dict(config).items()
-        if name not in ("out", "address", "dry_run", "retry_failed")
+        if name not in ("out", "address", "dry_run", "retry_failed", "plan")
     }
 
 
@@ -89,6 +90,12 @@ def say_warnings(summary: Mapping[str, Any], console: Console) -> None:
     """Print what could not be done as asked."""
     for warning in summary.get("warnings", ()):
         console.out(f"{'warning':<11}{warning}", highlight=False)
+
+
+def say_near(summary: Mapping[str, Any], console: Console) -> None:
+    """Print how near a run came to its plan, where there was one."""
+    if words := outcome_words(summary):
+        console.out(f"{'plan':<11}{words}", highlight=False)
 
 
 def say_plan(
