@@ -66,7 +66,7 @@ CLUSTER: dict[str, Any] = {
 
 
 def written(folder: Path, text: Any, name: str = "cluster.yaml") -> str:
-    (folder / name).write_text(yaml.safe_dump(text))
+    (folder / name).write_text(yaml.safe_dump(text, sort_keys=False))
     return str(folder / name)
 
 
@@ -175,7 +175,9 @@ def test_the_recipe_is_the_limit(fleet: Fleet) -> None:
     assert found.limits["read"] == pytest.approx(8 / 0.010)
     assert found.limits["predict"] == pytest.approx(40 / 0.004)
     assert (found.limit, found.steady_images_per_s) == ("read", pytest.approx(800))
-    assert found.images_per_s == pytest.approx(800, rel=0.05)
+    # 1250 s of reading, behind 100 s until nodes come and 10 s of start; then a last file of 8 s
+    # (4096 images), and 2 s to close the shard
+    assert found.hours * 3600 == pytest.approx(1250 + 100 + 10 + 8 + 2, abs=3)
     assert found.node_hours["teacher"] == pytest.approx(10 * found.hours)
     assert (found.in_bytes, found.out_bytes) == (50e9, 2e9)
     assert found.cost is None
@@ -332,8 +334,8 @@ def test_how_near_a_run_came(fleet: Fleet) -> None:
     ).images_per_s
     assert found["plan"]["predicted_images_per_s"] == expected
     assert found["plan"]["off"] == pytest.approx(500 / expected - 1)
-    assert outcome_words(found).startswith("predicted 7")
-    assert outcome_words(found).endswith("images/s, measured 500 (-36%)")
+    assert outcome_words(found).startswith("predicted 730")
+    assert outcome_words(found).endswith("images/s, measured 500 (-31%)")
     assert label_outcome(planned, GPU, {"speed": {}, "seconds": {"label": 1.0}}) == {}
     assert label_outcome(replace(planned, label_rates=None), GPU, summary) == {}
     assert outcome_words({}) == ""

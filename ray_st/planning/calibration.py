@@ -37,7 +37,7 @@ from ray_st.planning.rates import LabelRates
 MOST_PROCESSES = 8
 RAY_START_S = 4.0  # of an execution of Ray Data, besides the start of a teacher's process
 _LOOK_S = 0.1
-_LEAST = 2  # turns of it, behind one that does not count
+_LEAST = 2  # turns of a stage, behind one that does not count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +177,8 @@ def _measured(task: _Task, barrier: Any, begun: float) -> dict[str, float]:
         )
     torch.set_num_threads(max(1, int(label.cpus_per_actor)))
     barrier.wait()
+    one_s, _ = _timed(lambda: actor(views.slice(0, 1)), 0.0)
+    views = views.slice(0, max(1, int(task.stage_s / one_s)))  # of a slow model not a whole batch
     predict_s, rows = _timed(lambda: actor(views), task.stage_s)
     barrier.wait()
     torch.set_num_threads(1)
@@ -204,8 +206,12 @@ def _handed_over(table: pa.Table) -> pa.Table:
 
 
 def _timed(work: Callable[[], Any], seconds: float) -> tuple[float, Any]:
-    """Seconds of one turn, the first left out, and what the last one gave."""
+    """Seconds of one turn, and what the last one gave; the first only counts if it is long."""
+    begun = time.perf_counter()
     found = work()
+    first = time.perf_counter() - begun
+    if first >= seconds:
+        return first, found
     begun, turns = time.perf_counter(), 0
     while turns < _LEAST or time.perf_counter() - begun < seconds:
         found = work()

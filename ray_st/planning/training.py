@@ -31,13 +31,17 @@ class Training:
 def foretold_training(
     rates: TrainRates, fleet: Fleet, train: TrainConfig, assume: AssumeConfig, *, has_pseudo: bool
 ) -> list[Training]:
-    """Of 1, 2, 4 ... workers, and of as many as the recipe says, as far as there is room."""
+    """Of 1, 2, 4 ... workers, and of as many as the recipe says, as far as there is room.
+
+    Of none where no node has room for one.
+    """
     streams = [train.batch_size, *([train.num_pseudo] if has_pseudo else [])]
     rooms = _rooms(fleet, train, len(streams))
-    most = min(*streams, max(1, sum(kind.most * room for kind, room in rooms)))
+    if not rooms:
+        return []
+    most = min(*streams, sum(kind.most * room for kind, room in rooms))
     counts = {1 << power for power in range(most.bit_length())}
     wanted = max(1, train.num_workers)
-    # On this machine Ray does not pin: more workers than it has cores for may start.
     counts = {n for n in counts if n <= most} | (
         {wanted} if fleet.is_here or wanted <= most else set()
     )
@@ -57,6 +61,8 @@ def _rooms(fleet: Fleet, train: TrainConfig, streams: int) -> list[tuple[NodeTyp
             room = min(kind.accelerators, room)
         elif kind.accelerators and not fleet.is_here:
             room = 0
+        if fleet.is_here:
+            room = max(1, room)  # Ray does not pin
         if room:
             found.append((kind, room))
     lasting = [pair for pair in found if not pair[0].is_spot]

@@ -52,6 +52,8 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
     if plan.best is not None:
         stored = f"{_bytes(plan.best.in_bytes)} of images in, {_bytes(plan.best.out_bytes)} of "
         yield "storage", f"{stored}labels out"
+    if trained is not None and not plan.training:
+        yield "train", f"no node of {basis.fleet.name} has room for a worker and its loaders"
     for each in plan.training:
         yield "train", _training(each, basis.train.num_workers)
     yield from (("assumed", line) for line in _assumed(plan))

@@ -29,7 +29,8 @@ from ray_st.planning.wording import plan_lines
 from ray_st.recipe import dump
 from ray_st.selftraining.learning import Learning
 from ray_st.selftraining.saying import say
-from ray_st.verbs.verb import LoopSections, OwnFolder, recipe_of, say_plan
+from ray_st.training.rehearsal import rehearse
+from ray_st.verbs.verb import LoopSections, OwnFolder, recipe_of, require_own, say_plan
 
 T = TypeVar("T")
 _LEAST_SCENE_PX = 64
@@ -78,8 +79,10 @@ CONFIG = PlanVerb
 
 def run(config: PlanVerb, console: Console) -> None:
     """Measure, foretell, say it, and leave it in `config.out`."""
-    _check_out(Path(config.out))
+    require_own(Path(config.out), {JSON})
     learning = Learning.of(config)
+    if not config.pseudo:  # fewer images for a BatchNorm to see
+        rehearse(config.model, config.task, 1, config.train, has_pseudo=False)
     fleet = _fleet(config)
     earlier = [rates_of_run(uri) for uri in config.from_runs]
     if config.dry_run:
@@ -111,15 +114,6 @@ def run(config: PlanVerb, console: Console) -> None:
         say(name, line, console)
     plan.write(config.out)
     console.out(str(Path(config.out, JSON)), highlight=False)
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder that holds anything that this verb did not leave."""
-    standing = next(path for path in (out, *out.parents) if path.exists())
-    if not standing.is_dir():
-        raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
-    if standing == out and {each.name for each in out.iterdir()} - {JSON}:
-        raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
 
 
 def _fleet(config: PlanVerb) -> Fleet:

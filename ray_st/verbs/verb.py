@@ -1,19 +1,21 @@
 """What all verbs share: where results go, which cluster, and the recipe with every section.
 
 In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold;
-`complete`, which does a verb's work once; `say_plan`, its dry run. Next: `pretrain.py`.
+`complete`, which does a verb's work once; `require_own`, for a verb that does it anew each time;
+`say_plan`, a dry run. Next: `pretrain.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from ray_st.cluster.session import connected
-from ray_st.config import as_dict
+from ray_st.config import UserError, as_dict
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
 from ray_st.data.sources.digits import DigitsConfig
@@ -84,6 +86,15 @@ def recipe_of(config: OwnFolder) -> dict[str, Any]:
         for name, value in as_dict(config).items()
         if name not in ("out", "address", "dry_run", "retry_failed", "plan")
     }
+
+
+def require_own(out: Path, left: Collection[str]) -> None:
+    """Refuse a folder that holds anything but what a verb has `left`, which it writes anew."""
+    standing = next(path for path in (out, *out.parents) if path.exists())
+    if not standing.is_dir():
+        raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
+    if standing == out and {each.name for each in out.iterdir()} - {*left}:
+        raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
 
 
 def say_warnings(summary: Mapping[str, Any], console: Console) -> None:
