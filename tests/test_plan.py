@@ -15,7 +15,7 @@ from test_planning import CLUSTER
 
 from ray_st.cli import main
 from ray_st.data.labels import Detections
-from ray_st.data.sources import DataConfig
+from ray_st.data.sources import DataConfig, open_images
 from ray_st.data.sources.digits import write_world
 
 pytestmark = pytest.mark.end_to_end
@@ -57,8 +57,9 @@ def test_a_plan_and_the_runs_that_follow_it(
     left = plan_of()
     rates = left["basis"]["label_rates"]
     assert all(rates[name] > 0 for name in ("read_s", "predict_s", "write_s", "start_s"))
+    files = open_images(world.unlabeled or "")["uri"].to_pylist()
     assert rates["in_bytes"] == pytest.approx(
-        sum(file.stat().st_size for file in Path(world.unlabeled or "").iterdir()) / 6
+        sum(Path(file).stat().st_size for file in files) / len(files)
     )
     assert left["training"][0]["images_per_s"] > 0
     train = ["--data.train", world.train, "--data.val", world.val, *flags, "--train.log-every", "5"]
@@ -119,7 +120,7 @@ def test_a_plan_for_a_cluster_with_nothing_at_hand(capsys: pytest.CaptureFixture
         (["--images", "9", "--cluster", "none.yaml"], "none.yaml: cannot be read"),
         (["--images", "9", "--from-runs", "none"], "from_runs: none must be a finished folder"),
         (["--images", "9", "--scene-px", "20"], "scene_px: must be at least 64, got 20"),
-        (["--images", "9", "--data.unlabeled", "none"], "none"),
+        (["--images", "9", "--data.unlabeled", "nowhere"], "nowhere"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -127,7 +128,8 @@ def test_what_is_wrong_is_one_line(
 ) -> None:
     assert main(["plan", *SMALL, *words]) == 2
     line = capsys.readouterr().err
-    assert line.startswith(f"ray-st: {said}")
+    assert line.startswith("ray-st: ")
+    assert said in line
     assert line.count("\n") == 1
     assert not Path("runs").exists()
 

@@ -86,6 +86,24 @@ def test_a_launcher_file(fleet: Fleet) -> None:
     assert [kind.name for kind in fleet.workers] == ["decode", "teacher", "student"]
 
 
+def test_a_launcher_file_with_anchors_and_merges(tmp_path: Path) -> None:
+    (tmp_path / "merged.yaml").write_text(
+        """
+head_node_type: head
+available_node_types:
+  head:
+    resources: {CPU: 2}
+    node_config: &node {InstanceType: small, InstanceMarketOptions: {MarketType: spot}}
+  more:
+    resources: {CPU: 4}
+    max_workers: 3
+    node_config: {<<: *node, InstanceType: large}
+"""
+    )
+    head, more = read_cluster(str(tmp_path / "merged.yaml")).types
+    assert (head.instance, more.instance, more.is_spot, more.most) == ("small", "large", True, 3)
+
+
 @pytest.mark.parametrize("config", [
     {"scheduling": {"provisioningModel": "SPOT"}},
     {"scheduling": [{"preemptible": True}]},

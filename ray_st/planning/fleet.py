@@ -73,7 +73,7 @@ def this_machine(gpus: int) -> Fleet:
 
 def read_cluster(path: str) -> Fleet:
     """Read the node types of a launcher's file; raises `UserError`."""
-    text = read_yaml(path)
+    text = _launcher_file(path)
     types = text.get(_TYPES)
     if not isinstance(types, Mapping) or not types:
         rule = "a mapping of node types, as `ray up` reads it"
@@ -90,6 +90,21 @@ def read_cluster(path: str) -> Fleet:
     if not found.workers:
         raise UserError(f"{path}: {_TYPES}: none has a core and may be started; raise max_workers")
     return found
+
+
+def _launcher_file(path: str) -> dict[str, Any]:
+    """Read it as Ray does, with anchors and merges, which no recipe has."""
+    import yaml
+
+    try:
+        text = yaml.safe_load(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{path}: is not valid YAML: {said}") from error
+    require(isinstance(text, dict), path, "a mapping, as `ray up` reads it", text)
+    return dict(text)
 
 
 def _node_type(path: str, name: str, value: Any, is_head: bool) -> NodeType:  # noqa: FBT001
