@@ -32,6 +32,7 @@ chaos: $(VENV)/.tested
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/labeling.py
+	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --workers 2
 	$(BIN)/python benchmarks/restart.py

@@ -21,6 +21,7 @@ module imports from those above it only, which `lint-imports` checks.
     training                        the right wing: loss balance, step, streams, the Train loop
     cluster                         who gets which cores; the way to a cluster
     selftraining                    the whole loop, and the sweep
+    planning                        how long a run takes, on what, and what it costs
     portable                        a model as one file that runs without this package
     report                          one HTML page for a run folder
     verbs, cli                      the command line

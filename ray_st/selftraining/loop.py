@@ -1,7 +1,7 @@
 """The whole loop: teacher, labels, student, the same student on human labels only, sweep.
 
 In: a recipe and the opened data. Out: a run folder with a stage a sub-folder, and summary.json.
-A stage that has ended well is not run again. Next: `ray_st.portable`.
+A stage that has ended well is not run again. Next: `ray_st.planning`.
 """
 
 from __future__ import annotations

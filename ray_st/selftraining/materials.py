@@ -107,7 +107,7 @@ def _require_some(labeled: LabeledSet, kind: type[Labels], field: str) -> None:
         raise UserError(f"{field}: {labeled.uri} has no label; name a set that has some")
 
 
-def _open_joint(uri: str) -> LabeledSet:
+def open_joint(uri: str) -> LabeledSet:
     """Images with a class each, for joint training."""
     field = "train.joint.images"
     labeled = open_labeled(uri)
@@ -144,7 +144,7 @@ def open_materials(data: DataConfig, kind: type[Labels], joint: str | None = Non
         val=val,
         pool=pool,
         pool_truth=truth,
-        joint=None if joint is None else _open_joint(joint),
+        joint=None if joint is None else open_joint(joint),
     )
 
 

@@ -7,7 +7,7 @@ the verbs `train` and `label` leave. Next: `saying.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -44,11 +44,20 @@ from ray_st.training.checkpoints import load_log
 from ray_st.training.job import Job
 from ray_st.training.loop import PREDICTIONS, fit
 
+_Judge = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
 
 def train_stage(
-    job: Job, out: str | Path, counter: Counter | None, facts: Mapping[str, Any] | None = None
+    job: Job,
+    out: str | Path,
+    counter: Counter | None,
+    facts: Mapping[str, Any] | None = None,
+    judge: _Judge | None = None,
 ) -> dict[str, Any]:
-    """Train a model into its folder or bucket, unless it stands there; returns its summary."""
+    """Train a model into its folder or bucket, unless it stands there; returns its summary.
+
+    `facts` stand in the summary too, and so does what `judge` makes of it.
+    """
     if (summary := finished(out)) is not None:
         return summary
     out = str(out)
@@ -73,6 +82,7 @@ def train_stage(
         "seconds": {"train": time.monotonic() - begun},
         "versions": versions(),
     }
+    summary |= {} if judge is None else judge(summary)
     write_summary(out, summary)
     return summary
 
@@ -105,13 +115,14 @@ def label_stage(
     *,
     retry_failed: bool = False,
     facts: Mapping[str, Any] | None = None,
+    judge: _Judge | None = None,
 ) -> dict[str, Any]:
     """Label a pool into its folder or bucket, unless it is labelled already; returns its summary.
 
     `holdout` is for `policy.target_precision`, and for people's labels to stand beside the
-    teacher's; `facts` stand in the summary too. Pseudo labels are
-    left beside the store; those of a folder that is labelled already are under the policy that it
-    was labelled with, since a folder is of one recipe.
+    teacher's; `facts` stand in the summary too, and so does what `judge` makes of it. Pseudo
+    labels are left beside the store; those of a folder that is labelled already are under the
+    policy that it was labelled with, since a folder is of one recipe.
     """
     out = str(out)
     if (summary := finished(out)) is not None:
@@ -136,6 +147,7 @@ def label_stage(
         "seconds": {"label": seconds},
         "versions": versions(),
     }
+    summary |= {} if judge is None else judge(summary)
     write_summary(out, summary)
     return summary
 

@@ -10,6 +10,7 @@ VERBS = {
     "demo": "The whole loop on scenes of handwritten digits; nothing is downloaded.",
     "run": "The whole loop on your own images: teacher, labels, student, comparison, sweep.",
     "doctor": "Say what would make a run fail or disappoint, before it starts.",
+    "plan": "Foretell how long labelling and training take, on what, and what it costs.",
     "augment": "Draw what training sees of your images: a sheet of views, policy by policy.",
     "pretrain": "Learn a backbone to start from, from images alone or from classes.",
     "train": "Train a model on human labels; with --pseudo on human and pseudo labels jointly.",

@@ -27,7 +27,7 @@ from ray_st.selftraining.checkup.finding import SEVERITIES, Finding
 from ray_st.selftraining.checkup.sets import Sampling
 from ray_st.selftraining.examination import Examination, examine
 from ray_st.training.checkpoints import finite
-from ray_st.verbs.verb import LoopSections, Verb, recipe_of, say_plan
+from ray_st.verbs.verb import LoopSections, Verb, recipe_of, require_own, say_plan
 
 JSON, FIRST, UNSEEN = LEFT = ("doctor.json", "first_batches.png", "unseen_boxes.png")
 _STEPS = 2  # on the sheet, of each origin
@@ -57,7 +57,7 @@ CONFIG = DoctorVerb
 def run(config: DoctorVerb, console: Console) -> int | None:
     """Check all, tell it line by line, and leave it in `config.out`."""
     out = Path(config.out)
-    _check_out(out)
+    require_own(out, LEFT)
     if config.dry_run:
         images = "all images" if config.all else f"up to {config.sample} images of each set"
         say_plan(dump(recipe_of(config)), console, f"{images} would be read")
@@ -85,15 +85,6 @@ def run(config: DoctorVerb, console: Console) -> int | None:
     for name in names:
         console.out(str(out / name), highlight=False)
     return status
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder that holds anything that this verb did not leave."""
-    standing = next(path for path in (out, *out.parents) if path.exists())
-    if not standing.is_dir():
-        raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
-    if standing == out and {each.name for each in out.iterdir()} - {*LEFT}:
-        raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
 
 
 def _write(out: Path, done: Examination, facts: dict[str, Any]) -> list[str]:

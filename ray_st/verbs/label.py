@@ -17,16 +17,18 @@ from ray_st.cluster.session import require_nodes, resources
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.policy import PolicyConfig
+from ray_st.labeling.teacher import SavedTeacher
 from ray_st.labeling.teachers.opening import open_teacher
 from ray_st.labeling.teachers.origin import Wishes
 from ray_st.labeling.trial import try_out
+from ray_st.planning.plan import basis_for, label_outcome
 from ray_st.progress import shown
 from ray_st.selftraining.acceptance import read_holdout
 from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.saying import preflight, say, say_outcome
 from ray_st.selftraining.stages import floor_fact, label_stage, labelled
 from ray_st.tasks.detection import DetectConfig
-from ray_st.verbs.verb import Verb, complete, say_warnings
+from ray_st.verbs.verb import Verb, complete, say_near, say_warnings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,9 @@ class LabelVerb(Verb):
     """Side of the views that a teacher from elsewhere sees. None: what is usual for it."""
     out: str = "runs/label"
     """Folder or bucket (s3://...) of the results; running the same again goes on with it."""
+    plan: str | None = None
+    """Folder that `ray-st plan` left: say in the end how near the run came to it. None: that of
+    runs/plan, if it is of this model."""
     retry_failed: bool = False
     """Try the images again that failed, also of a run that is finished."""
     label: LabelConfig = field(default_factory=LabelConfig)
@@ -71,6 +76,11 @@ def run(config: LabelVerb, console: Console) -> None:
     holdout = read_holdout(config.policy, kind, classes, teacher.digest)
     known = preflight(holdout, kind, classes)
     images = open_pool(config.images)
+    model = teacher.saved.card.model if isinstance(teacher, SavedTeacher) else None
+    planned = basis_for(config.plan, teacher.task.name, model)
+
+    def judge(summary: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if planned is None else label_outcome(planned, config.label, summary)
 
     def work(out: str) -> dict[str, Any]:
         known.say(console)
@@ -89,6 +99,7 @@ def run(config: LabelVerb, console: Console) -> None:
                 holdout,
                 retry_failed=config.retry_failed,
                 facts={**opened.facts, **floor_fact(kind, config.detect)},
+                judge=judge,
             )
 
     plan = f"{images.num_rows} images to label{known.plan}"
@@ -100,3 +111,4 @@ def run(config: LabelVerb, console: Console) -> None:
         say_warnings(summary, console)
         say("label", labelled(summary["pseudo"]), console)
         say_outcome(summary, console)
+        say_near(summary, console)

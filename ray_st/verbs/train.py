@@ -5,7 +5,7 @@ In: labelled images, perhaps a folder that `label` left. Out: a model folder. Ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +18,8 @@ from ray_st.data.sources import DataConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
+from ray_st.planning.earlier import steady_images_per_s
+from ray_st.planning.plan import basis_for, train_outcome
 from ray_st.progress import shown
 from ray_st.selftraining.course import course_words
 from ray_st.selftraining.learning import Learning, read_init, training_job
@@ -26,8 +28,9 @@ from ray_st.selftraining.saying import headline, unread
 from ray_st.selftraining.stages import read_pseudo, role_of, train_stage
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
+from ray_st.training.checkpoints import load_log
 from ray_st.training.schedule import TrainConfig
-from ray_st.verbs.verb import Verb, complete, recipe_of
+from ray_st.verbs.verb import Verb, complete, recipe_of, say_near
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,9 @@ class TrainVerb(Verb):
     """Folder or bucket of the results; running the same again goes on with it."""
     pseudo: str | None = None
     """Folder that `ray-st label` or `ray-st policy` left: train on its labels too."""
+    plan: str | None = None
+    """Folder that `ray-st plan` left: say in the end how near the run came to it. None: that of
+    runs/plan, if it is of this model."""
     task: TaskName = "detection"
     """What is learned."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -63,6 +69,7 @@ def run(config: TrainVerb, console: Console) -> None:
     if config.pseudo is not None:
         pseudo, found = read_pseudo(config.pseudo, config.policy, human, config.train.held_images)
         warnings = [*warnings, *found]
+    planned = basis_for(config.plan, config.task, config.model)
     plan = (
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
         f"{materials.joint_words}"
@@ -83,7 +90,14 @@ def run(config: TrainVerb, console: Console) -> None:
         )
         with shown({"train": config.train.steps}, console) as counters:
             extra = {"findings": materials.findings}
-            return train_stage(job, out, counters["train"], extra)
+            return train_stage(job, out, counters["train"], extra, lambda _: judge(out))
+
+    def judge(out: str) -> dict[str, Any]:
+        if planned is None:
+            return {}
+        as_trained = replace(planned, has_pseudo=pseudo is not None)
+        measured = steady_images_per_s(load_log(out))
+        return train_outcome(as_trained, config.train, measured)
 
     summary = complete(config, console, plan, work, warnings, init, anywhere=True)
     if summary is not None:
@@ -91,3 +105,4 @@ def run(config: TrainVerb, console: Console) -> None:
         result = headline(metrics, summary["figures"])
         result += f"{course_words(summary)}{unread(summary)}"
         console.print(f"train      {result}", highlight=False)
+        say_near(summary, console)

@@ -1,19 +1,21 @@
 """What all verbs share: where results go, which cluster, and the recipe with every section.
 
 In: nothing. Out: `Verb`, the fields of every verb; `Recipe`, what a recipe file may hold;
-`complete`, which does a verb's work once; `say_plan`, its dry run. Next: `words.py`.
+`complete`, which does a verb's work once; `require_own`, for a verb that does it anew each time;
+`say_plan`, a dry run. Next: `words.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from ray_st.cluster.session import connected
-from ray_st.config import as_dict
+from ray_st.config import UserError, as_dict
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
 from ray_st.data.sources.digits import DigitsConfig
@@ -21,6 +23,7 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig, Start
+from ray_st.planning.wording import outcome_words
 from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.lease import held
@@ -81,14 +84,29 @@ def recipe_of(config: OwnFolder) -> dict[str, Any]:
     return {
         name: value
         for name, value in as_dict(config).items()
-        if name not in ("out", "address", "dry_run", "retry_failed")
+        if name not in ("out", "address", "dry_run", "retry_failed", "plan")
     }
+
+
+def require_own(out: Path, left: Collection[str]) -> None:
+    """Refuse a folder that holds anything but what a verb has `left`, which it writes anew."""
+    standing = next(path for path in (out, *out.parents) if path.exists())
+    if not standing.is_dir():
+        raise UserError(f"out: {standing} is a file; pass --out with the name of a new folder")
+    if standing == out and {each.name for each in out.iterdir()} - {*left}:
+        raise UserError(f"out: {out} holds other files; pass --out with the name of a new folder")
 
 
 def say_warnings(summary: Mapping[str, Any], console: Console) -> None:
     """Print what could not be done as asked."""
     for warning in summary.get("warnings", ()):
         console.out(f"{'warning':<11}{warning}", highlight=False)
+
+
+def say_near(summary: Mapping[str, Any], console: Console) -> None:
+    """Print how near a run came to its plan, where there was one."""
+    if words := outcome_words(summary):
+        console.out(f"{'plan':<11}{words}", highlight=False)
 
 
 def say_plan(

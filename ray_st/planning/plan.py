@@ -1,0 +1,157 @@
+"""A plan: what it rests on, what it foretells, and how near a run came to it.
+
+In: rates, a fleet, sections of a recipe. Out: `Plan`; plan.json; facts for a run's summary. Next:
+`wording.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray_st.config import UserError, as_dict, from_dict
+from ray_st.data import storage
+from ray_st.labeling.config import LabelConfig
+from ray_st.models import ModelConfig
+from ray_st.models.saved import versions
+from ray_st.planning.assumptions import AssumeConfig
+from ray_st.planning.fleet import Fleet
+from ray_st.planning.labelling import Labelling, foretold
+from ray_st.planning.rates import LabelRates, TrainRates
+from ray_st.planning.shapes import best_shape, recipe_shape
+from ray_st.planning.training import Training, foretold_training
+from ray_st.training.schedule import TrainConfig
+
+JSON, FOLDER = "plan.json", "runs/plan"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """All that a plan follows from."""
+
+    images: int
+    task: str
+    model: ModelConfig
+    fleet: Fleet
+    assume: AssumeConfig
+    label: LabelConfig
+    train: TrainConfig
+    has_pseudo: bool  # whether steps of training hold pseudo-labelled images too
+    label_rates: LabelRates | None
+    train_rates: TrainRates | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be expected."""
+
+    basis: Basis
+    recipe: Labelling | None  # as the recipe says
+    best: Labelling | None  # with the best shape that these nodes allow
+    training: list[Training]
+
+    @classmethod
+    def of(cls, basis: Basis) -> Plan:
+        """Foretell all that there are rates for; raises `UserError` where no teacher has room."""
+        labelled: list[Labelling | None] = [None, None]
+        if (rates := basis.label_rates) is not None:
+            fleet, label = basis.fleet, basis.label
+            shapes = [shape(rates, fleet, label) for shape in (recipe_shape, best_shape)]
+            labelled = [
+                foretold(rates, fleet, label, shape, basis.images, basis.assume) for shape in shapes
+            ]
+        return cls(
+            basis=basis, recipe=labelled[0], best=labelled[1], training=trained(basis, basis.train)
+        )
+
+    def write(self, out: str) -> None:
+        """Leave it in a folder."""
+        text = {
+            "verb": "plan",
+            "format": _FORMAT,
+            "basis": as_dict(self.basis),
+            "recipe": None if self.recipe is None else as_dict(self.recipe),
+            "best": None if self.best is None else as_dict(self.best),
+            "training": [as_dict(each) for each in self.training],
+            "versions": versions(),
+        }
+        try:
+            storage.make_folder(out)
+            storage.put(storage.join(out, JSON), (json.dumps(text, indent=2) + "\n").encode())
+        except OSError as error:
+            raise UserError(
+                f"out: {out} cannot be written ({error.strerror}); pass --out with another folder"
+            ) from error
+
+
+def trained(basis: Basis, train: TrainConfig) -> list[Training]:
+    """What training comes to, for several numbers of workers; nothing without rates."""
+    rates = basis.train_rates
+    if rates is None:
+        return []
+    return foretold_training(rates, basis.fleet, train, basis.assume, has_pseudo=basis.has_pseudo)
+
+
+def read_basis(folder: str) -> Basis:
+    """What the plan in a folder rests on; raises `UserError`."""
+    path = storage.join(folder, JSON)
+    if not storage.exists(path):
+        raise UserError(f"plan: {folder} holds no {JSON}; pass a folder that `ray-st plan` left")
+    try:
+        text = json.loads(storage.read(path))
+        if text["format"] != _FORMAT:
+            raise UserError(f"plan: {path} is of another version; plan again")
+        return from_dict(Basis, text["basis"], path)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"plan: {path} is damaged ({error!r}); plan again") from error
+
+
+def basis_for(folder: str | None, task: str, model: ModelConfig | None) -> Basis | None:
+    """The plan to compare a run with: the one that was named, or that of `FOLDER` if it fits.
+
+    It fits if it is of the same task and `model` (None: a teacher from elsewhere, which no plan
+    fits unasked).
+    """
+    if folder is not None:
+        return read_basis(folder)
+    if not storage.exists(storage.join(FOLDER, JSON)):
+        return None
+    try:
+        found = read_basis(FOLDER)
+    except UserError:
+        return None  # nobody asked for it
+    return found if (found.task, found.model) == (task, model) else None
+
+
+def label_outcome(basis: Basis, label: LabelConfig, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What labelling as many images as this run did was to be, and was; perhaps nothing."""
+    rates, speed = basis.label_rates, summary.get("speed") or {}
+    measured = speed.get("images_per_s")
+    if rates is None or measured is None:
+        return {}
+    images = max(1, round(measured * summary["seconds"]["label"]))
+    shape = recipe_shape(rates, basis.fleet, label)
+    expected = foretold(rates, basis.fleet, label, shape, images, basis.assume)
+    return _outcome(expected.images_per_s, measured)
+
+
+def train_outcome(basis: Basis, train: TrainConfig, measured: float | None) -> dict[str, Any]:
+    """The same of training, in images a second of both origins; `measured`: of its log."""
+    workers = max(1, train.num_workers)
+    found = [each for each in trained(basis, train) if each.workers == workers]
+    return _outcome(found[0].images_per_s, measured) if found and measured else {}
+
+
+def _outcome(predicted: float, measured: float) -> dict[str, Any]:
+    return {
+        "plan": {
+            "predicted_images_per_s": predicted,
+            "measured_images_per_s": measured,
+            "off": measured / predicted - 1,
+        }
+    }

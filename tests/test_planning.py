@@ -1,0 +1,409 @@
+"""From rates and nodes to a plan: what is read, and arithmetic that paper can do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ray_st.config import UserError, as_dict, from_dict
+from ray_st.labeling.config import LabelConfig
+from ray_st.models import ModelConfig
+from ray_st.planning.assumptions import AssumeConfig
+from ray_st.planning.earlier import rates_of_run
+from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
+from ray_st.planning.labelling import foretold, limits_of, scenario_of
+from ray_st.planning.plan import Basis, Plan, basis_for, label_outcome, read_basis, train_outcome
+from ray_st.planning.rates import LabelRates, TrainRates
+from ray_st.planning.shapes import best_shape, cores_per_teacher, recipe_shape
+from ray_st.planning.training import foretold_training
+from ray_st.planning.wording import outcome_words, plan_lines
+from ray_st.training.joint import JointConfig
+from ray_st.training.schedule import TrainConfig
+
+pytestmark = pytest.mark.pure
+
+RATES = LabelRates(
+    read_s=0.010, predict_s=0.004, write_s=0.002, start_s=10.0, in_bytes=50_000, out_bytes=2_000,
+    view_bytes=3 * 64**2, device="cuda", shares_cores=False, source="a test",
+)  # fmt: skip
+STEPS = TrainRates(
+    fixed_s=0.1, image_s=0.01, load_s=0.02, gradient_bytes=125e6, device="cuda", source="a test"
+)
+GPU = LabelConfig(gpus_per_actor=1, actors=(1, 400), readers=8)
+CALM = AssumeConfig(interruptions_per_hour=0.0, node_start_s=100.0)
+CLUSTER: dict[str, Any] = {
+    "cluster_name": "photos",
+    "max_workers": 40,
+    "provider": {"type": "aws", "region": "us-east-1"},
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "node_config": {"InstanceType": "m5.2xlarge"}},
+        "decode": {
+            "resources": {"CPU": 32},
+            "min_workers": 1,
+            "max_workers": 90,
+            "node_config": {"InstanceType": "c6i.8xlarge"},
+        },
+        "teacher": {
+            "resources": {"CPU": 8, "GPU": 4},
+            "max_workers": 10,
+            "node_config": {
+                "InstanceType": "g5.12xlarge",
+                "InstanceMarketOptions": {"MarketType": "spot"},
+            },
+        },
+        "student": {
+            "resources": {"CPU": 16, "GPU": 4},
+            "max_workers": 2,
+            "node_config": {"InstanceType": "g5.12xlarge"},
+        },
+    },
+}
+
+
+def written(folder: Path, text: Any, name: str = "cluster.yaml") -> str:
+    (folder / name).write_text(yaml.safe_dump(text, sort_keys=False))
+    return str(folder / name)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return read_cluster(written(tmp_path, CLUSTER))
+
+
+def test_a_launcher_file(fleet: Fleet) -> None:
+    assert {kind.name: (kind.cores, kind.accelerators, kind.least, kind.most, kind.is_spot)
+            for kind in fleet.types} == {
+        "head": (0, 0, 1, 1, False),
+        "decode": (32, 0, 1, 40, False),  # 90, and 40 of all kinds together
+        "teacher": (8, 4, 0, 10, True),
+        "student": (16, 4, 0, 2, False),
+    }  # fmt: skip
+    assert [kind.name for kind in fleet.workers] == ["decode", "teacher", "student"]
+
+
+def test_a_launcher_file_with_anchors_and_merges(tmp_path: Path) -> None:
+    (tmp_path / "merged.yaml").write_text(
+        """
+head_node_type: head
+available_node_types:
+  head:
+    resources: {CPU: 2}
+    node_config: &node {InstanceType: small, InstanceMarketOptions: {MarketType: spot}}
+  more:
+    resources: {CPU: 4}
+    max_workers: 3
+    node_config: {<<: *node, InstanceType: large}
+"""
+    )
+    head, more = read_cluster(str(tmp_path / "merged.yaml")).types
+    assert (head.instance, more.instance, more.is_spot, more.most) == ("small", "large", True, 3)
+
+
+@pytest.mark.parametrize("config", [
+    {"scheduling": {"provisioningModel": "SPOT"}},
+    {"scheduling": [{"preemptible": True}]},
+])  # fmt: skip
+def test_spot_nodes_of_google(tmp_path: Path, config: dict[str, Any]) -> None:
+    text = json.loads(json.dumps(CLUSTER))
+    text["available_node_types"]["student"]["node_config"] = {"machineType": "a2", **config}
+    found = read_cluster(written(tmp_path, text)).types[-1]
+    assert (found.is_spot, found.instance) == (True, "a2")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["available_node_types"], None, "available_node_types: must be a mapping of node types"),
+        (["head_node_type"], "hed", "head_node_type: must be one of head, decode, teacher, "),
+        (
+            ["available_node_types", "decode", "resources"],
+            {},
+            "available_node_types.decode.resources: must be a mapping that names CPU",
+        ),
+        (
+            ["available_node_types", "decode", "max_workers"],
+            -1,
+            "decode.max_workers: must be a whole number, 0 or more, got -1",
+        ),
+        (
+            ["available_node_types", "teacher", "resources", "GPU"],
+            0.5,
+            "teacher.resources.GPU: must be a whole number, 0 or more, got 0.5",
+        ),
+        (
+            ["available_node_types", "student", "node_config"],
+            None,
+            "node_config: must be a mapping",
+        ),
+    ],
+)
+def test_a_wrong_launcher_file(tmp_path: Path, path: list[str], value: Any, said: str) -> None:
+    text = json.loads(json.dumps(CLUSTER))
+    inner = text
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    file = written(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        read_cluster(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert said in str(caught.value)
+
+
+def test_prices(tmp_path: Path, fleet: Fleet) -> None:
+    prices = {"g5.12xlarge": 5.5, "teacher": 1.5, "c6i.8xlarge": 1.36}
+    listed = tmp_path / "prices.csv"
+    listed.write_text("name,usd_per_hour\n" + "\n".join(f"{n},{p}" for n, p in prices.items()))
+    file = written(tmp_path, prices, "prices.yaml")
+    assert read_prices(file) == read_prices(str(listed)) == prices
+    priced = fleet.priced(prices)
+    # a node type's own price goes before that of its instance type
+    assert [kind.price_per_hour for kind in priced.types] == [None, 1.36, 1.5, 5.5]
+    assert priced.cost_per_hour({"decode": 2, "teacher": 10, "head": 0}) == pytest.approx(17.72)
+    assert priced.cost_per_hour({"decode": 2, "head": 1}) is None
+    assert fleet.cost_per_hour({"decode": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("p.yaml", "teacher: cheap\n", "p.yaml: teacher: must be dollars an hour, 0 or more"),
+        ("p.yaml", "teacher: -1\n", "p.yaml: teacher: must be dollars an hour, 0 or more"),
+        ("p.csv", "teacher,1,2\n", "p.csv: line 1: must be a name and a price"),
+        ("p.csv", "teacher,1\nteacher,2\n", "p.csv: teacher: must be named once"),
+    ],
+)
+def test_wrong_prices(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_prices(str(tmp_path / name))
+
+
+def test_the_recipe_is_the_limit(fleet: Fleet) -> None:
+    shape = recipe_shape(RATES, fleet, GPU)
+    # 400 teachers were asked for; 10 spot nodes have room for 4 each
+    assert (shape.teachers, shape.readers) == (40, 8)
+    assert shape.nodes == {"head": 1, "decode": 1, "teacher": 10, "student": 0}
+    found = foretold(RATES, fleet, GPU, shape, 1_000_000, CALM)
+    assert found.limits["read"] == pytest.approx(8 / 0.010)
+    assert found.limits["predict"] == pytest.approx(40 / 0.004)
+    assert (found.limit, found.steady_images_per_s) == ("read", pytest.approx(800))
+    # 1250 s of reading, behind 100 s until nodes come and 10 s of start; then a last file of 8 s
+    # (4096 images), and 2 s to close the shard
+    assert found.hours * 3600 == pytest.approx(1250 + 100 + 10 + 8 + 2, abs=3)
+    assert found.node_hours["teacher"] == pytest.approx(10 * found.hours)
+    assert (found.in_bytes, found.out_bytes) == (50e9, 2e9)
+    assert found.cost is None
+
+
+def test_the_best_shape_feeds_all_teachers(fleet: Fleet) -> None:
+    assert cores_per_teacher(RATES) == pytest.approx(3.0)
+    shape = best_shape(RATES, fleet, GPU)
+    # 40 teachers at 250 images/s want 100 cores that read, and a tenth more
+    assert (shape.teachers, shape.readers) == (40, 110)
+    # 110 readers and the 40 cores of teachers: 80 of these on their own nodes, the rest on 32 each
+    assert shape.nodes["decode"] == 3
+    eager = replace(CALM, driver_blocks_per_s=1000.0)
+    found = foretold(RATES, fleet, GPU, shape, 20_000_000, eager)
+    assert found.limit == "predict"
+    assert found.steady_images_per_s == pytest.approx(10_000)
+
+
+def test_fewer_teachers_where_cores_cannot_feed_them(fleet: Fleet) -> None:
+    few = replace(fleet, types=tuple(
+        replace(kind, most=1) if kind.name == "decode" else kind for kind in fleet.types
+    ))  # fmt: skip
+    shape = best_shape(replace(RATES, read_s=0.1), few, GPU)
+    # cores beside 40 teachers: 32 + 80 - 40 = 72; one teacher wants 25.5
+    assert shape.teachers == 2
+
+
+def test_the_driver_is_a_limit_too(fleet: Fleet) -> None:
+    slow = replace(CALM, driver_blocks_per_s=2.0)
+    found = foretold(RATES, fleet, GPU, best_shape(RATES, fleet, GPU), 2_000_000, slow)
+    assert found.limit == "driver"
+    assert found.steady_images_per_s == pytest.approx(2 * 512)
+
+
+def test_large_views_travel_in_smaller_blocks(fleet: Fleet) -> None:
+    shape = recipe_shape(RATES, fleet, GPU)
+    large = replace(RATES, view_bytes=3 * 640**2)
+    # 128 MiB hold 109 views of 640 px
+    assert scenario_of(large, fleet, GPU, shape, 1_000_000, CALM).block_images == 109
+    assert scenario_of(RATES, fleet, GPU, shape, 1_000_000, CALM).block_images == 512
+    # what few images come to must keep all readers at work: 2000 / (4 x 8), but 64
+    assert scenario_of(RATES, fleet, GPU, shape, 2000, CALM).block_images == 64
+
+
+def here(cores: int) -> Fleet:
+    return Fleet(name="this machine", types=(NodeType(name="this machine", cores=cores, least=1),),
+                 is_here=True)  # fmt: skip
+
+
+def test_on_one_machine_all_share_the_cores() -> None:
+    rates = replace(RATES, device="cpu", shares_cores=True, start_s=0.0)
+    label = LabelConfig(actors=(2, 2), readers=2)
+    case = scenario_of(rates, here(2), label, recipe_shape(rates, here(2), label), 50_000, CALM)
+    assert limits_of(case)["cores"] == pytest.approx(2 / 0.016)
+    found = foretold(rates, here(2), label, recipe_shape(rates, here(2), label), 50_000, CALM)
+    assert (found.limit, found.images_per_s) == ("cores", pytest.approx(125, rel=0.03))
+    # what an earlier run took on shared cores is not shared out once more
+    of_a_run = replace(rates, shares_cores=False)
+    found = foretold(of_a_run, here(2), label, recipe_shape(of_a_run, here(2), label), 50_000, CALM)
+    assert (found.limit, found.images_per_s) == ("read", pytest.approx(200, rel=0.03))
+
+
+def test_teachers_that_fit_on_no_node(fleet: Fleet) -> None:
+    with pytest.raises(UserError, match=r"label\.gpus_per_actor: a teacher needs 1 CPUs and 8 GPU"):
+        recipe_shape(RATES, fleet, replace(GPU, gpus_per_actor=8))
+
+
+def test_training(fleet: Fleet) -> None:
+    train = TrainConfig(
+        steps=3600, batch_size=32, num_workers=8, use_gpu=True, cpus_per_worker=2, loaders=1
+    )
+    found = foretold_training(STEPS, fleet, train, CALM, has_pseudo=True)
+    assert [each.workers for each in found] == [1, 2, 4, 8]  # 2 nodes that stay, 4 GPUs each
+    one, _, four, eight = found
+    # 0.1 + 64 x 0.01 s; loading 32 images takes a stream's process 0.64 s
+    assert one.step_s == pytest.approx(0.74)
+    assert (one.limit, one.images_per_s) == ("step", pytest.approx(64 / 0.74))
+    assert one.hours == pytest.approx(0.74)
+    assert one.node_hours == pytest.approx({"student": 0.74})
+    assert four.step_s == pytest.approx(0.1 + 16 * 0.01)  # on one node: nothing to send
+    # 2 x 7/8 x 125 MB at 1.25 GB/s
+    assert eight.step_s == pytest.approx(0.1 + 8 * 0.01 + 0.175)
+    assert eight.node_hours["student"] == pytest.approx(2 * eight.hours)
+    slow = replace(STEPS, load_s=1.0)
+    assert foretold_training(slow, fleet, train, CALM, has_pseudo=True)[0].limit == "load"
+    narrow = replace(CALM, network_gbit=1.0)
+    assert foretold_training(STEPS, fleet, train, narrow, has_pseudo=True)[-1].limit == "exchange"
+
+
+def test_joint_training_is_a_stream_more(fleet: Fleet) -> None:
+    train = TrainConfig(batch_size=32, use_gpu=True, cpus_per_worker=2, loaders=1)
+    plain = foretold_training(STEPS, fleet, train, CALM, has_pseudo=True)[0]
+    both = replace(train, joint=JointConfig(images="classes:photos", batch_size=16))
+    joint = foretold_training(STEPS, fleet, both, CALM, has_pseudo=True)[0]
+    assert joint.step_s == pytest.approx(plain.step_s + 16 * 0.01)
+    assert joint.images_per_s == pytest.approx(80 / joint.step_s)
+
+
+def test_workers_of_one_machine_share_its_cores() -> None:
+    rates = replace(STEPS, device="cpu", load_s=0.0, fixed_s=0.0)
+    train = TrainConfig(batch_size=8, cpus_per_worker=1, num_workers=4)
+    found = foretold_training(rates, here(2), train, CALM, has_pseudo=False)
+    four = found[-1]
+    # 4 workers of 2 images each: 0.02 s of a core, on two cores
+    assert (four.workers, four.limit, four.step_s) == (4, "cores", pytest.approx(0.04))
+
+
+def basis(fleet: Fleet) -> Basis:
+    return Basis(
+        images=1_000_000, task="detection", model=ModelConfig(), fleet=fleet, assume=CALM,
+        label=GPU, train=TrainConfig(), has_pseudo=True, label_rates=RATES, train_rates=STEPS,
+    )  # fmt: skip
+
+
+def test_a_plan_is_read_back(tmp_path: Path, fleet: Fleet) -> None:
+    plan = Plan.of(basis(fleet))
+    plan.write(str(tmp_path / "plan"))
+    assert read_basis(str(tmp_path / "plan")) == plan.basis
+    assert from_dict(Basis, as_dict(plan.basis)) == plan.basis
+    lines = [f"{name} {line}" for name, line in plan_lines(plan)]
+    said = "\n".join(lines)
+    assert (
+        "label as the recipe says, label.actors 40 and label.readers 8: 1,000,000 images in" in said
+    )
+    assert "limit: reading and decoding" in said
+    assert "storage 50.0 GB of images in, 2.0 GB of labels out" in said
+    assert "$" not in said  # no price is known
+    assert said.count("assumed") >= 5
+
+
+def test_a_plan_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"plan: nowhere holds no plan\.json; pass a folder that"):
+        read_basis("nowhere")
+    (tmp_path / "plan.json").write_text('{"format": 1}')
+    with pytest.raises(
+        UserError, match=r"plan.json is damaged \(KeyError\('basis'\)\); plan again"
+    ):
+        read_basis(str(tmp_path))
+
+
+def test_which_plan_a_run_is_compared_with(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert basis_for(None, "detection", ModelConfig()) is None
+    found = basis(fleet)
+    Plan.of(found).write("runs/plan")
+    assert basis_for(None, "detection", ModelConfig()) == found
+    assert basis_for(None, "detection", ModelConfig(backbone="resnet50")) is None
+    assert basis_for("runs/plan", "segmentation", None) == found  # asked for
+    Path("runs/plan/plan.json").write_text("{")
+    assert basis_for(None, "detection", ModelConfig()) is None
+    with pytest.raises(UserError, match="damaged"):
+        basis_for("runs/plan", "detection", ModelConfig())
+
+
+def test_how_near_a_run_came(fleet: Fleet) -> None:
+    planned = basis(fleet)
+    summary = {"speed": {"images_per_s": 500.0}, "seconds": {"label": 2000.0}}
+    found = label_outcome(planned, GPU, summary)
+    expected = foretold(
+        RATES, fleet, GPU, recipe_shape(RATES, fleet, GPU), 1_000_000, CALM
+    ).images_per_s
+    assert found["plan"]["predicted_images_per_s"] == expected
+    assert found["plan"]["off"] == pytest.approx(500 / expected - 1)
+    assert outcome_words(found).startswith("predicted 730")
+    assert outcome_words(found).endswith("images/s, measured 500 (-31%)")
+    assert label_outcome(planned, GPU, {"speed": {}, "seconds": {"label": 1.0}}) == {}
+    assert label_outcome(replace(planned, label_rates=None), GPU, summary) == {}
+    assert outcome_words({}) == ""
+    trained = train_outcome(planned, TrainConfig(use_gpu=True), 40.0)
+    assert trained["plan"]["predicted_images_per_s"] == pytest.approx(32 / 0.42)
+    assert train_outcome(planned, TrainConfig(use_gpu=True), None) == {}
+
+
+def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
+    run = tmp_path / "labels"
+    run.mkdir()
+    speed = {
+        "images_per_s": 50.0, "images_per_s_per_teacher": 25.0, "first_label_s": 20.0,
+        "busy": {"read": 0.25, "predict": 0.75},
+    }  # fmt: skip
+    (run / "summary.json").write_text(json.dumps(
+        {"verb": "label", "speed": speed, "seconds": {"label": 100.0}, "views": {"sides_px": [64]}}
+    ))  # fmt: skip
+    written(run, {"label": {"readers": 4, "gpus_per_actor": 1.0}}, "recipe.yaml")
+    found = rates_of_run(str(run))
+    assert isinstance(found, LabelRates)
+    # 5000 images in 80 s: 4 readers a quarter of it, 2 teachers three quarters
+    assert found.read_s == pytest.approx(0.25 * 80 * 4 / 5000)
+    assert found.predict_s == pytest.approx(0.75 * 80 * 2 / 5000)
+    assert (found.start_s, found.device, found.shares_cores) == (20.0, "cuda", False)
+    (run / "summary.json").write_text(json.dumps({"verb": "eval"}))
+    with pytest.raises(
+        UserError, match=r"from_runs: .* must be a finished folder of `ray-st label`"
+    ):
+        rates_of_run(str(run))
+
+
+def test_what_an_earlier_training_knows(tmp_path: Path) -> None:
+    rows = [
+        {"step": n, "images_per_s": rate} for n, rate in enumerate([5.0, 8.0, 40.0, 41.0, 39.0])
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "summary.json").write_text(json.dumps({"verb": "train", "student": {}}))
+    written(tmp_path, {"train": {"num_workers": 2, "batch_size": 4}}, "recipe.yaml")
+    found = rates_of_run(str(tmp_path))
+    assert isinstance(found, TrainRates)
+    assert found.image_s == pytest.approx(2 / 40)
+    assert "steps of 8 images on 2 workers" in found.source
