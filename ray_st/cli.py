@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ray_st import logs
 from ray_st.config import UserError, nearest
 from ray_st.verbs import VERBS
 
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except UserError as error:
-        print(f"ray-st: {error}", file=sys.stderr)
+        _say_error(f"ray-st: {error}")
         return 2
     except KeyboardInterrupt:
         print("ray-st: interrupted; the same command goes on from here", file=sys.stderr)
@@ -71,11 +73,22 @@ def _run(words: list[str]) -> int:
         flags = with_flag(verb.CONFIG, flags, verb.POSITIONAL)
     flags = _completed(verb, flags)
     config = resolve(verb.CONFIG, flags, recipe_schema=_sections(flags))
-    status = verb.run(config, Console())  # None is done, as for most verbs
+    console = Console()
+    if hasattr(config, "out"):  # the others' words are their results
+        logs.set_up(name, str(config.out))
+        if logs.is_json():
+            console = Console(file=logs.stream(sys.stdout), width=200)  # 80 columns are for eyes
+    status = verb.run(config, console)  # None is done, as for most verbs
     summary = Path(getattr(config, "out", ""), "summary.json")  # some verbs leave none
     if hasattr(config, "out") and not config.dry_run and summary.is_file():
-        print(summary)
+        console.out(summary, highlight=False)
     return status or 0
+
+
+def _say_error(line: str) -> None:
+    with suppress(UserError):  # of the variable itself
+        line = logs.line("error", {"event": "error", "message": line}) if logs.is_json() else line
+    print(line, file=sys.stderr)
 
 
 def _completed(verb: Any, flags: list[str]) -> list[str]:

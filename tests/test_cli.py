@@ -28,7 +28,7 @@ pytestmark = pytest.mark.pure
 torch.set_num_threads(1)
 
 # The others start nothing.
-_DRY = ("augment", "doctor", "index", "verify", "report", "models")  # start nothing
+_DRY = ("augment", "doctor", "index", "verify", "status", "report", "models")  # start nothing
 DRY_VERBS = [verb for verb in VERBS if verb not in _DRY]
 
 

@@ -18,12 +18,12 @@ from ray_st.data.sources import DataConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
-from ray_st.progress import shown
 from ray_st.selftraining.course import course_words
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.saying import headline, unread
 from ray_st.selftraining.stages import read_pseudo, role_of, train_stage
+from ray_st.selftraining.watching import watched
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
 from ray_st.training.schedule import TrainConfig
@@ -73,7 +73,7 @@ def run(config: TrainVerb, console: Console) -> None:
         job = training_job(
             learning, human=human, val=val, pseudo=pseudo, init=init, recipe=recipe_of(config)
         )
-        with shown({"train": config.train.steps}, console) as counters:
+        with watched({"train": config.train.steps}, console, out) as counters:
             extra = {"findings": materials.findings}
             return train_stage(job, out, counters["train"], extra)
 
