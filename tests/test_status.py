@@ -203,7 +203,7 @@ def test_a_run_in_the_middle(tmp_path: Path) -> None:
     of_run(tmp_path, alphas=(0.5, 2.0))
     teacher = {"AP": 51.26}
     ended(tmp_path / "teacher", verb="train", teacher=teacher, figures=["AP"], steps=40)
-    facts = {"images": 90, "failures": 10, "empty_share": 0.9}
+    facts = {"images": 90, "failures": 10, "empty_share": 0.9, "boxes_per_image": 0.1}
     ended(tmp_path / "pseudo", verb="label", pseudo=facts, speed={"images_per_s": 7.0})
     checkpointed(tmp_path / "student", 50, NOW - 200, [0.9, 0.8, 0.7])
     Record(str(tmp_path), {"student": 100}).take({})
@@ -217,7 +217,7 @@ def test_a_run_in_the_middle(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (found["teacher"].done, found["teacher"].note) == (40, "AP 51.3")
     assert (found["label"].done, found["label"].failed) == (100, 10)
-    assert any("no label" in line or "empty" in line for line in found["label"].warnings)
+    assert any("have no pseudo label at all" in line for line in found["label"].warnings)
     student = found["student"]
     assert (student.done, student.total, student.note) == (50, 100, "loss 0.700")
     assert student.checkpoint is not None
