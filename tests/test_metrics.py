@@ -101,13 +101,11 @@ with connected(sys.argv[1]) as dashboard:
     told = TrainingMetrics("a/b", "student")
     until = time.monotonic() + 90
     while time.monotonic() < until:
-        told.put(12, row)  # Ray forgets a gauge that nobody sets again
+        told.put(12, row)
         text = scraped()
         if "ray_st_images_labelled" in text and "ray_st_step" in text:
             break
         time.sleep(1)
-    time.sleep(45)
-    print("STILL", "ray_st_step" in scraped(), file=sys.stderr)
     print("\\n".join(line for line in text.splitlines() if line.startswith("ray_st_")))
 """
 
@@ -134,7 +132,6 @@ def test_ray_exports_them_under_these_names() -> None:
         words = [sys.executable, "-c", TELLING, head.gcs_address]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         assert f"dashboard {head.dashboard_url}\n" in done.stdout, done.stderr
-    print(done.stderr)
     found = series(done.stdout)
     assert {name for name, _, _ in found} | {"ray_st_batch_seconds_bucket"} == EXPORTED
     assert "ray_st_batch_seconds_bucket{" in done.stdout
