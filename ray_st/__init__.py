@@ -11,9 +11,11 @@ The method is that of "Rethinking Pre-training and Self-training" (Zoph et al., 
 Table of contents. It is the order in which to read, the way of one image, and the import rule: a
 module imports from those above it only, which `lint-imports` checks.
 
-    strict, config, recipe, flags   what a user wrote -> dataclasses, or one line of refusal
+    strict, config, recipe,         what a user wrote -> dataclasses, or one line of refusal
+    secrets, flags
     nodes                           which nodes of a cluster
-    progress                        how far the work is
+    standing, logs, metrics,        how far the work is, and who is told
+    progress
     data                            URI -> batch: labels, rows, images, manifest, views, order, feed
     models                          pixels -> outputs
     tasks                           outputs -> labels, loss sums, metrics
@@ -24,6 +26,7 @@ module imports from those above it only, which `lint-imports` checks.
     planning                        how long a run takes, on what, and what it costs
     portable                        a model as one file that runs without this package
     report                          one HTML page for a run folder
+    status                          how far a run is, from its folder alone
     verbs, cli                      the command line
 
 `training.loss_balance` is the heart; `labeling.pool` and `training.loop` are the two edges to Ray.

@@ -11,9 +11,11 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ray_st import logs
 from ray_st.config import UserError
 from ray_st.verbs import VERBS
 
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except UserError as error:
-        print(f"ray-st: {error}", file=sys.stderr)
+        _say_error(f"ray-st: {error}")
         return 2
     except KeyboardInterrupt:
         print("ray-st: interrupted; the same command goes on from here", file=sys.stderr)
@@ -69,11 +71,22 @@ def _run(words: list[str]) -> int:
     config = config_of(verb, flags)
     if rest:
         config = dataclasses.replace(config, **{verb.REST: tuple(rest)})
-    status = verb.run(config, Console())  # None is done, as for most verbs
+    console = Console()
+    if hasattr(config, "out"):  # the others' words are their results
+        logs.set_up(name, str(config.out))
+        if logs.is_json():
+            console = Console(file=logs.stream(sys.stdout), width=200)  # 80 columns are for eyes
+    status = verb.run(config, console)  # None is done, as for most verbs
     summary = Path(getattr(config, "out", ""), "summary.json")  # some verbs leave none
     if hasattr(config, "out") and not config.dry_run and summary.is_file():
-        print(summary)
+        console.out(summary, highlight=False)
     return status or 0
+
+
+def _say_error(line: str) -> None:
+    with suppress(UserError):  # of the variable itself
+        line = logs.line("error", {"event": "error", "message": line}) if logs.is_json() else line
+    print(line, file=sys.stderr)
 
 
 def _require_no_recipe(flags: list[str], rest: list[str]) -> None:

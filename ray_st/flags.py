@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from ray_st.config import UserError, convert, nearest, paths
 from ray_st.recipe import at_home, find_recipe, parse_list, read_yaml, scalar
+from ray_st.secrets import require_no_secret
 from ray_st.strict import members, section_of, shorthand
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ def resolve(schema: type[T], argv: Sequence[str], *, recipe_schema: type | None 
     values = {name: shorthand(kinds.get(name), value) for name, value in values.items()}
     for field, value in flags.items():
         _put(values, field, value, where)
+    require_no_secret(values)
     config: T = convert(schema, at_home(values), where=where, flags=flags)
     return config
 

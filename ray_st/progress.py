@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -20,24 +19,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ray_st import logs
+from ray_st.standing import Log, Row
+
 _POLL_S = 0.5
 _PATIENCE_S = 10.0
-_LINES_OF_A_RATE = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """How far the work of one name is."""
-
-    done: int = 0
-    failed: int = 0  # of these
-    note: str = ""
-    warnings: Mapping[str, str] = field(default_factory=dict)  # a line of each kind
-
-    @property
-    def words(self) -> str:
-        """What is to say beside the numbers."""
-        return "  ".join(filter(None, (f"{self.failed:,} failed" * bool(self.failed), self.note)))
 
 
 def keeper(kind: type, *args: Any) -> Any:
@@ -92,62 +78,18 @@ class Counter:
         self.board.warn.remote(self.name, lines)
 
 
-class Log:
-    """Plain lines where there are no bars: how much, how fast, how long still.
-
-    The rate is that of the last few lines, and begins when the first is done: a start of minutes,
-    and what an earlier run did, are no part of it.
-    """
-
-    def __init__(self, totals: Mapping[str, int], every_s: float, now: float) -> None:
-        self._totals, self._every_s = totals, every_s
-        self._due = now + every_s
-        self._seen: dict[str, deque[tuple[float, int]]] = {
-            name: deque(maxlen=_LINES_OF_A_RATE) for name in totals
-        }
-
-    def lines(self, rows: Mapping[str, Row], now: float) -> list[str]:
-        """What to print now: a line for each name that is under way, once in `every_s` seconds."""
-        for name, seen in self._seen.items():
-            if not seen and name in rows and rows[name].done:
-                seen.append((now, rows[name].done))
-        if now < self._due:
-            return []
-        self._due = now + self._every_s
-        begun = [name for name in self._totals if rows.get(name, Row()).done] or [*self._totals]
-        open_ = [name for name in begun if rows.get(name, Row()).done < self._totals[name]]
-        return [self._line(name, rows.get(name, Row()), now) for name in open_]
-
-    def _line(self, name: str, row: Row, now: float) -> str:
-        total, seen = self._totals[name], self._seen[name]
-        rate = 0.0
-        if seen:
-            then, before = seen[0]
-            # Fewer than before: the board was started again, and counts from zero.
-            rate = max(0, row.done - before) / (now - then) if now > then else 0.0
-            seen.append((now, row.done))
-        left = f"{_duration((total - row.done) / rate)} left" if rate else "time left unknown"
-        speed = f"{rate:,.1f}/s  {left}" if row.done else "waiting for the first"
-        words = (f"{name:<9}", f"{row.done:,} / {total:,}", speed, row.words)
-        return "  ".join(filter(None, words))
-
-
-def _duration(seconds: float) -> str:
-    """Whole seconds, minutes, or hours and minutes."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
 @contextmanager
 def shown(
-    totals: dict[str, int], console: Console, *, every_s: float = 60.0
+    totals: dict[str, int],
+    console: Console,
+    *,
+    every_s: float = 60.0,
+    tell: Callable[[Mapping[str, Row]], None] | None = None,
 ) -> Iterator[dict[str, Counter]]:
     """Show how far each name is while the block runs; give it the counters to hand out.
 
     On a terminal a bar each; elsewhere, as in the log of a job, a line each every `every_s`
-    seconds.
+    seconds. `tell` is told at every look, some times a second.
     """
     board = keeper(_Board)
     look = _bars if console.is_terminal else _lines
@@ -166,6 +108,8 @@ def shown(
                 except RayError:
                     return  # the cluster is gone, and the work itself says so
                 update(rows)
+                if tell is not None:
+                    tell(rows)
                 _say_warnings(rows, said, console)
 
         watcher = threading.Thread(target=watch, daemon=True)
@@ -184,6 +128,9 @@ def _say_warnings(rows: Mapping[str, Row], said: set[tuple[str, str]], console: 
         for kind, line in row.warnings.items():
             if (name, kind) not in said:
                 said.add((name, kind))
+                if logs.is_json():
+                    logs.event("warning", line, level="warning", stage=name, kind=kind)
+                    continue
                 text = f"{'warning':<11}{name}: {line}"
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -216,7 +163,10 @@ def _lines(totals: Mapping[str, int], console: Console, every_s: float) -> Itera
     log = Log(totals, every_s, time.monotonic())
 
     def update(rows: Mapping[str, Row]) -> None:
-        for line in log.lines(rows, time.monotonic()):
-            console.out(line, highlight=False)
+        for each in log.due(rows, time.monotonic()):
+            if logs.is_json():
+                logs.event("progress", each.line, stage=each.name, **each.facts)
+            else:
+                console.out(each.line, highlight=False)
 
     yield update

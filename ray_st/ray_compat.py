@@ -1,7 +1,7 @@
 """What of Ray is private, young or on its way out, in one place, for the versions in pyproject.
 
 In: what we want. Out: Ray's form of it. Whoever raises the upper bound of `ray` reads this file
-and runs the tests. Next: `progress.py`.
+and runs the tests. Next: `metrics.py`.
 
 | what | why | seen in 2.60 |
 |---|---|---|

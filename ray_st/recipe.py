@@ -81,6 +81,14 @@ def at_home(value: Any) -> Any:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a recipe; refuses what is not one mapping without repeated keys."""
+    try:
+        return parse_yaml(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_yaml(text: bytes, path: str | Path) -> dict[str, Any]:
+    """The same of what was read from `path` already."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -88,12 +96,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     _teach_scalars(Loader)
     try:
-        loader = Loader(Path(path).read_bytes())
+        loader = Loader(text)
         node = loader.get_single_node()
         _refuse_repeats(node, path)
         value = None if node is None else loader.construct_document(node)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except RecursionError as error:
         raise UserError(
             f"{path}: is nested too deeply, or refers to itself; write the values out"

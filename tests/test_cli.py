@@ -28,7 +28,7 @@ pytestmark = pytest.mark.pure
 torch.set_num_threads(1)
 
 # The others start nothing.
-_DRY = ("augment", "doctor", "plan", "index", "verify", "report", "submit", "models")
+_DRY = ("augment", "doctor", "plan", "index", "verify", "report", "submit", "status", "models")
 DRY_VERBS = [verb for verb in VERBS if verb not in _DRY]
 
 

@@ -8,7 +8,8 @@ import time
 import pytest
 from rich.console import Console
 
-from ray_st.progress import Log, Row, shown
+from ray_st.progress import shown
+from ray_st.standing import Log, Row
 
 
 def lines(log: Log, now: float, **rows: Row) -> list[str]:

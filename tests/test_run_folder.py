@@ -11,8 +11,6 @@ import pytest
 
 from ray_st.config import UserError
 from ray_st.selftraining.folder import (
-    RECIPE,
-    SUMMARY,
     check,
     claim,
     finished,
@@ -20,6 +18,7 @@ from ray_st.selftraining.folder import (
     write_summary,
 )
 from ray_st.selftraining.lease import held
+from ray_st.selftraining.record import RECIPE, SUMMARY
 
 pytestmark = pytest.mark.pure
 
@@ -134,7 +133,9 @@ def test_a_summary_can_be_taken_back(tmp_path):
 
 HOLDER = """
 import sys, time
-from ray_st.selftraining.lease import held
+from ray_st.selftraining.lease import held, holder
+from ray_st.selftraining.record import PROGRESS, RECIPE, SUMMARY, Record
+from ray_st.standing import Row
 with held(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -33,8 +34,8 @@ _QUESTIONS = {
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Hold a connection to Ray.
+def connected(address: str | None) -> Iterator[str | None]:
+    """Hold a connection to Ray; gives the address of its dashboard, of a cluster that has one.
 
     Args:
         address: `local` starts Ray on this machine for the length of the block; `auto` or an
@@ -46,11 +47,12 @@ def connected(address: str | None) -> Iterator[None]:
         raise _no_token(address)
     address = address or ("auto" if in_job() else "local")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    dashboard = None
     try:
         if address == "local":
             ray.init(address="local", num_cpus=local_cpus(), include_dashboard=False, **quiet)
         else:
-            ray.init(address=address, **quiet)
+            dashboard = _dashboard(ray.init(address=address, **quiet))
     except ray.exceptions.AuthenticationError as error:
         raise _no_token(address) from error
     except ConnectionError as error:
@@ -62,9 +64,17 @@ def connected(address: str | None) -> Iterator[None]:
         ) from error
     quieten()
     try:
-        yield
+        yield dashboard
     finally:
         ray.shutdown()
+
+
+def _dashboard(context: Any) -> str | None:
+    """Where a browser finds it, from a node of the cluster."""
+    found = getattr(context, "dashboard_url", None)
+    if not found:
+        return None
+    return str(found) if "://" in found else f"http://{found}"
 
 
 def in_job() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ray_st.data import storage
-from ray_st.data.parts import is_part, read_part
+from ray_st.data.parts import MAX_BYTES, is_part, read_part
 from ray_st.data.placed import fitted_hw
 
 MAX_PIXELS = 178_000_000  # just under where Pillow itself gives up
@@ -55,22 +56,32 @@ class ImageError(Exception):
         return type(self), (self.stage, self.reason)
 
 
-def fetch(uri: str) -> bytes:
+def fetch(uri: str, most_bytes: int | None = None) -> bytes:
     """Read a whole file, or a part of one (`parts.py`). Raises ImageError.
 
-    A file is a local path or any URI that pyarrow.fs knows.
+    A file is a local path or any URI that pyarrow.fs knows. One here of more than `most_bytes` is
+    not read, nor is what is no file: a device, a pipe.
     """
     try:
         if is_part(uri):
             return read_part(uri)
         if not storage.is_remote(uri):
-            return Path(storage.absolute(uri)).read_bytes()
+            return _file(Path(storage.absolute(uri)), most_bytes)
         filesystem, path = storage.locate(uri)
         # compression=None: pyarrow would otherwise guess one from the name.
         with filesystem.open_input_stream(path, compression=None) as stream:
             return bytes(stream.read())
     except (OSError, ValueError) as error:
         raise ImageError("fetch", f"{uri}: {error}") from error
+
+
+def _file(path: Path, most_bytes: int | None) -> bytes:
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # of a folder, open says
+        raise ValueError("it is no file, but a device or a pipe")
+    if most_bytes is not None and found.st_size > most_bytes:
+        raise ValueError(f"it has {found.st_size} bytes, and an image may have {most_bytes}")
+    return path.read_bytes()
 
 
 class Source:
@@ -125,7 +136,7 @@ def decode(image_bytes: bytes) -> np.ndarray:
 
 def read_size_hw(uri: str) -> tuple[int, int]:
     """Read an image's upright height and width, from its header where it can. Raises ImageError."""
-    with _blamed(f"{uri}: "), _open(fetch(uri)) as image:
+    with _blamed(f"{uri}: "), _open(fetch(uri, MAX_BYTES)) as image:
         if image.format == "TIFF":
             image.load()  # Pillow turns these itself, some of its versions only now
         is_lying = _UPRIGHT.get(_orientation(image)) in _LYING
@@ -201,7 +212,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would clip at 255
-        high_bytes = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        high_bytes = np.clip(np.asarray(image) >> 8, 0, 255)  # in their own type: 8 bytes are many
         return Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
     if "transparency" in image.info:
         image = image.convert("RGBA")

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from ray_st.data import storage
 
+MAX_BYTES = 1 << 30  # of an image, compressed: more is a mistake, or meant to do harm
+
 _SLICE = re.compile(r"slice:(\d+):(\d+):(.+)", re.DOTALL)
 _CELL = re.compile(r"cell:(\d+):(\d+):([^:]+):(.+)", re.DOTALL)
 _OPEN_FILES = 16  # an open file saves a bucket's request for its size, once an image
@@ -64,6 +66,8 @@ def column_at(column: pa.ChunkedArray, name: str, path: str) -> pa.ChunkedArray:
 
 
 def _read_slice(offset: int, size: int, file: str) -> bytes:
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size} bytes, and an image may have {MAX_BYTES}")
     content = bytes(_open(file).read_at(size, offset))
     if len(content) < size:
         raise ValueError(f"the file ends {size - len(content)} bytes before the slice does")

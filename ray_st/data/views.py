@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int32, Int64, UInt8
 from ray_st.data.augment import AugmentConfig, view
 from ray_st.data.images import ImageError, Source, fetch, fit
 from ray_st.data.labels import Labels, Origin
+from ray_st.data.parts import MAX_BYTES
 from ray_st.data.rows import kind_of, pack, unpack
 
 
@@ -96,7 +97,7 @@ def _read(rows: pa.Table, size_px: int, transform: _Transform) -> Views:
     errors: list[ImageError | None] = [None] * len(uris)
     for i, uri in enumerate(uris):
         try:
-            source = Source(fetch(uri))
+            source = Source(fetch(uri, MAX_BYTES))
             pixels[i] = transform(i, source)
         except ImageError as error:
             errors[i] = error

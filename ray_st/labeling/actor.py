@@ -61,7 +61,9 @@ class TeacherActor:
             found, views = self._predicted(views, valid)
             for i, one in zip(valid, found, strict=True):
                 labels[i] = one
-        self._tell(views, time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        empty = sum(labels[i].amount() == 0 for i in np.flatnonzero(views.is_valid))
+        self._tell(views, seconds, empty)
         if len(valid) and self._is_fresh and self._meter is not None:
             self._is_fresh = False
             if self._meter.may_probe():
@@ -69,12 +71,13 @@ class TeacherActor:
         rows = views.rows(labels, origin=Origin.PSEUDO, kind=self._teacher.kind)
         return _with_status(rows, views).cast(self._schema)
 
-    def _tell(self, views: Views, seconds: float) -> None:
+    def _tell(self, views: Views, seconds: float, empty: int) -> None:
         reasons = [reason for reason in views.reasons if reason is not None]
         if self._counter is not None:
             self._counter.add(len(views), failed=len(reasons))
         if self._meter is not None:
-            self._meter.predicted(self._name, len(views), seconds, reasons, len(reasons))
+            failures = len(reasons)
+            self._meter.predicted(self._name, len(views), seconds, reasons, failures, empty)
 
     def _bare_rate(self, pixels: np.ndarray, sizes_hw: np.ndarray) -> float:
         """Images a second of the model alone, on views that are there: what the pool can reach."""

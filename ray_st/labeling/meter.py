@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from ray_st.labeling.config import LabelConfig
+from ray_st.metrics import LabellingMetrics
 from ray_st.progress import keeper
 
 _WORTH_A_PROBE = 5000  # images; it takes two seconds of one teacher
@@ -40,15 +41,23 @@ class Sums:
 class _Book:
     """The actor that adds up."""
 
-    def __init__(self, wants_probe: bool) -> None:  # noqa: FBT001 - Ray's actors take no more
+    def __init__(self, wants_probe: bool, run: str, stage: str) -> None:  # noqa: FBT001 - as Ray's actors take it
         self._sums = Sums()
+        self._metrics = LabellingMetrics(run, stage)
         self._wants_probe = wants_probe
 
     def read(self, seconds: float) -> None:
         self._sums.read_s += seconds
+        self._metrics.read(seconds)
 
     def predicted(
-        self, teacher: str, images: int, seconds: float, failures: int, reasons: list[str]
+        self,
+        teacher: str,
+        images: int,
+        seconds: float,
+        failures: int,
+        reasons: list[str],
+        empty: int,
     ) -> None:
         sums = self._sums
         if sums.first_label_s is None:
@@ -58,6 +67,7 @@ class _Book:
         sums.predict_s += seconds
         sums.failures += failures
         sums.reasons.update(reasons)
+        self._metrics.predicted(images, seconds, failures=failures, empty=empty)
 
     def may_probe(self) -> bool:
         """Whether the bare model is still to be measured; the first to ask shall."""
@@ -78,20 +88,32 @@ class Meter:
     book: Any
 
     @classmethod
-    def begun(cls, images: int) -> Meter:
-        """Begin to count, from zero; of few images the bare model is not measured."""
-        return cls(keeper(_Book, images >= _WORTH_A_PROBE))
+    def begun(cls, images: int, run: str = "", stage: str = "label") -> Meter:
+        """Begin to count, from zero; of few images the bare model is not measured.
+
+        Ray's metrics bear the tags `run` and `stage`.
+        """
+        return cls(keeper(_Book, images >= _WORTH_A_PROBE, run, stage))
 
     def read(self, seconds: float) -> None:
         """Say how long some images took to be fetched and decoded."""
         self.book.read.remote(seconds)
 
     def predicted(
-        self, teacher: str, images: int, seconds: float, reasons: list[str], failures: int
+        self,
+        teacher: str,
+        images: int,
+        seconds: float,
+        reasons: list[str],
+        failures: int,
+        empty: int = 0,
     ) -> None:
-        """Say that a teacher is done with so many images, `failures` of which it could not see."""
+        """Say that a teacher is done with so many images.
+
+        Of these it could not see `failures`, and found nothing at all in `empty`.
+        """
         some = reasons[:_MOST_REASONS]
-        self.book.predicted.remote(teacher, images, seconds, failures, some)
+        self.book.predicted.remote(teacher, images, seconds, failures, some, empty)
 
     def may_probe(self) -> bool:
         """Whether this caller should measure its bare model: one does."""
@@ -112,9 +134,9 @@ class Meter:
 
 
 @contextmanager
-def metered(config: LabelConfig, images: int) -> Iterator[Meter | None]:
+def metered(config: LabelConfig, images: int, run: str, stage: str) -> Iterator[Meter | None]:
     """A meter for the length of the block; None where there is no pool to be metered."""
-    meter = None if config.actors[1] == 0 else Meter.begun(images)
+    meter = None if config.actors[1] == 0 else Meter.begun(images, run, stage)
     try:
         yield meter
     finally:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ray_st import logs
 from ray_st.data import parquet, storage
 from ray_st.data.labels import Labels
 from ray_st.data.rows import FAILURE_ROW
@@ -26,9 +27,10 @@ from ray_st.labeling.policy import Choice
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
 from ray_st.labeling.rows import OK, store_row
 from ray_st.labeling.shards import Labeler
-from ray_st.labeling.store import Store
+from ray_st.labeling.store import Shard, Store
 from ray_st.labeling.stored import StoredRows
 from ray_st.labeling.teacher import TeacherSource
+from ray_st.metrics import run_of
 from ray_st.progress import Counter
 
 FAILURES = "failures.parquet"
@@ -75,15 +77,24 @@ def label(
     )
     begun = time.monotonic()
     schema = store_row(teacher.task.kind, teacher.digest, looks.card, exact=exact)
-    with metered(config, images.num_rows) as meter:
+    stage = "label" if counter is None else counter.name
+    with metered(config, images.num_rows, run_of(str(out)), stage) as meter:
         labeler = Labeler(
             teacher=teacher, looks=looks, schema=schema, config=config, counter=counter, meter=meter
         )
         for part in images.shards:
-            labeler.label_shard(part, store.shard(part.number), retry_failed=retry_failed)
+            shard = store.shard(part.number)
+            labeler.label_shard(part, shard, retry_failed=retry_failed)
+            logs.event("shard", f"{shard.name} is whole", stage=stage, **_account(shard))
         found = labeler.speed(time.monotonic() - begun)
     parquet.write_parts(storage.join(str(out), FAILURES), FAILURE_ROW, store.failures())
     return found
+
+
+def _account(shard: Shard) -> dict[str, Any]:
+    """What a log says of a shard that is whole."""
+    facts = (shard.facts or {}) if logs.is_json() else {}
+    return {"shard": shard.name, "images": facts.get("rows"), "failed": facts.get("failed")}
 
 
 def read_raw(out: str | Path) -> pa.Table:

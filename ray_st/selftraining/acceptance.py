@@ -24,7 +24,8 @@ from ray_st.labeling.policy import Choice, Holdout, PolicyConfig, Summed, choose
 from ray_st.labeling.pool import raw_kind, raw_parts, raw_rows
 from ray_st.labeling.stored import StoredRows
 from ray_st.models.saved import CARD, read_files, versions
-from ray_st.selftraining.folder import SUMMARY, finished, write_summary
+from ray_st.selftraining.folder import finished, write_summary
+from ray_st.selftraining.record import SUMMARY
 from ray_st.training.loop import PREDICTIONS
 
 LABELS = "labels.parquet"

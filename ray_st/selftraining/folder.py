@@ -15,9 +15,10 @@ from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.models.saved import CARD
 from ray_st.selftraining.lease import LOCK
+from ray_st.selftraining.record import RECIPE, SUMMARY
 from ray_st.training.checkpoints import finite
 
-RECIPE, SUMMARY, SCENES = "recipe.yaml", "summary.json", "data"
+SCENES = "data"
 
 
 def check(out: str | Path, recipe: str, *, anywhere: bool = False) -> None:

@@ -1,7 +1,7 @@
 """One ray-st a folder: a lock of the system's here, a lease that is renewed in a bucket.
 
 In: a folder or a bucket's prefix. Out: it is ours for the length of a block, or one line that says
-whose it is. Next: `folder.py`.
+whose it is; or, for who only looks, who holds it. Next: `record.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from ray_st.config import UserError
 from ray_st.data import storage
@@ -22,6 +23,8 @@ from ray_st.data import storage
 LOCK = ".lock"
 _BEAT_S = 5.0
 _SILENCE_S = 16.0  # of a holder, before it is taken for dead: three beats
+_INSTANT_S = 0.5
+_SKEW_S = 30.0  # that the clocks of a bucket and of who looks at it may differ by
 _SETTLE_S = 1.0  # for two who take over at once, to see who was last
 
 
@@ -32,14 +35,56 @@ def held(out: str) -> Iterator[None]:
         yield
 
 
+def holder(out: str) -> str | None:
+    """Who works in a folder (HOST:PID, or "somebody"); None for nobody. Nothing is written.
+
+    In a bucket that is whoever renewed a lease lately: one killed half a minute ago still counts.
+    """
+    if storage.is_remote(out):
+        return _lessee(out)
+    try:
+        with Path(storage.join(storage.absolute(out), LOCK)).open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read() or "somebody"
+    except OSError:  # nobody ever did, or it is not ours to read
+        return None
+    return None
+
+
+def _lessee(out: str) -> str | None:
+    found = [info for info in storage.listed(out) if info.base_name == LOCK]
+    if not found or time.time() - found[0].mtime_ns / 1e9 > _SILENCE_S + _SKEW_S:
+        return None
+    name = (_read(storage.join(out, LOCK)) or "").partition(" ")[0]
+    return name.rpartition(":")[0] or None  # without the part that makes it unique
+
+
 @contextmanager
 def _locked(out: str) -> Iterator[None]:
-    with Path(storage.join(storage.absolute(out), LOCK)).open("w") as lock:
+    with Path(storage.join(storage.absolute(out), LOCK)).open("a+") as lock:
+        if not _won(lock):
+            lock.seek(0)
+            raise _taken(out, lock.read())
+        lock.truncate(0)
+        lock.write(f"{platform.node()}:{os.getpid()}")
+        lock.flush()
+        yield
+
+
+def _won(lock: TextIO) -> bool:
+    """Take the lock; whoever only looks holds it for an instant, which is waited for."""
+    until = time.monotonic() + _INSTANT_S
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _taken(out, "") from error
-        yield
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_INSTANT_S / 20)
+        else:
+            return True
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from ray_st.labeling.policy import Holdout, PolicyConfig
 from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.initialise import Start
 from ray_st.models.saved import read_model, versions
-from ray_st.progress import Counter, shown
+from ray_st.progress import Counter
 from ray_st.selftraining.acceptance import read_chosen
 from ray_st.selftraining.course import course_words
 from ray_st.selftraining.folder import write_summary
@@ -44,6 +44,7 @@ from ray_st.selftraining.stages import (
     train_stage,
 )
 from ray_st.selftraining.sweep import SweepConfig, sweep_stage
+from ray_st.selftraining.watching import watched
 from ray_st.tasks.task import Task
 from ray_st.training.job import Job
 from ray_st.training.loop import PREDICTIONS
@@ -140,7 +141,8 @@ class Loop:
 
     def _label(self, teacher: SavedTeacher) -> tuple[dict[str, Any], pa.Table]:
         """Label, then read what a student is to learn from."""
-        with shown({"label": require_pool(self.materials).num_rows}, self.console) as counters:
+        totals = {"label": require_pool(self.materials).num_rows}
+        with watched(totals, self.console, self.out) as counters:
             summary = self._labelling(teacher, self.label, counters["label"])()
         return self._labelled(summary, teacher.task)
 
@@ -150,7 +152,7 @@ class Loop:
         """Label and train the student at once; what `_label` gives, and the student's summary."""
         train = self.learning.train
         totals = {"label": require_pool(self.materials).num_rows, "student": train.steps}
-        with shown(totals, self.console) as counters:
+        with watched(totals, self.console, self.out) as counters:
             labels, student = live_stages(
                 self._labelling(teacher, label, counters["label"]),
                 lambda rows: train_stage(
@@ -201,7 +203,7 @@ class Loop:
         )
 
     def _train(self, name: str, job: Job) -> dict[str, Any]:
-        with shown({name: job.train.steps}, self.console) as counters:
+        with watched({name: job.train.steps}, self.console, self.out) as counters:
             summary = train_stage(job, self.out / name, counters[name])
         return self._trained(name, summary)
 

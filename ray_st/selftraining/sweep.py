@@ -23,9 +23,9 @@ from rich.console import Console
 from ray_st.cluster.placement import TRIAL_CPUS
 from ray_st.config import require
 from ray_st.models.saved import versions
-from ray_st.progress import shown
 from ray_st.selftraining.folder import finished, write_summary
 from ray_st.selftraining.saying import say
+from ray_st.selftraining.watching import watched
 from ray_st.training.divergence import DivergedError
 from ray_st.training.job import Job
 from ray_st.training.loop import fit
@@ -104,7 +104,8 @@ def sweep_stage(
         return summary
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    with shown({trial.name: config.steps for trial in trials_of(config)}, console) as counters:
+    totals = {trial.name: config.steps for trial in trials_of(config)}
+    with watched(totals, console, out) as counters:
         rows = run_sweep(job, config, out, at_once=at_once, counters=counters)
     warnings = [row.pop("diverged") for row in rows if "diverged" in row]
     for warning in warnings:

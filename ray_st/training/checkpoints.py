@@ -21,12 +21,13 @@ import torch
 from ray_st.data import storage
 from ray_st.models.saved import WEIGHTS
 from ray_st.training.guard import Skipped
+from ray_st.training.restarts import LOG
 from ray_st.training.sharding import spread, spread_state, whole
 from ray_st.training.step import TrainState
 from ray_st.training.trail import Trail
 from ray_st.training.trainable import bare, joint_classes
 
-STATE, LOG = "training_state.pt", "metrics.jsonl"
+STATE = "training_state.pt"
 
 
 def save_state(folder: Path | None, state: TrainState) -> None:

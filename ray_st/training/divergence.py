@@ -19,7 +19,8 @@ from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.data.batches import Batch
 from ray_st.data.labels import Origin
-from ray_st.training.checkpoints import LOG, as_lines
+from ray_st.training.checkpoints import as_lines
+from ray_st.training.restarts import LOG
 from ray_st.training.step import StepReport
 
 BAD_STEP = "bad_step.json"

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from ray_st.data import storage
 
 RAY_FOLDER = "ray_train"  # in the run's folder: checkpoints, and what Ray Train notes of them
+LOG = "metrics.jsonl"  # in a checkpoint, and in the run's folder in the end
+SAVED_AT_S = "saved_at_s"  # of a checkpoint: when it was taken, in seconds of the epoch
 _STARTS = "starts.json"
 
 

@@ -21,9 +21,10 @@ from torch import Tensor
 from ray_st.data import storage
 from ray_st.data.feed import Share
 from ray_st.models.saved import CARD, WEIGHTS, ModelCard, save_tensors
-from ray_st.training.checkpoints import LOG, save_log, save_state
+from ray_st.training.checkpoints import save_log, save_state
 from ray_st.training.diary import Diary
 from ray_st.training.job import Job
+from ray_st.training.restarts import LOG, SAVED_AT_S
 from ray_st.training.sharding import whole
 from ray_st.training.step import TrainState
 from ray_st.training.validate import Evaluation
@@ -33,7 +34,6 @@ MODEL_FILES = (WEIGHTS, PREDICTIONS, METRICS, CARD)  # a folder that has a card 
 RUN_FILES = (WEIGHTS, LOG, PREDICTIONS, METRICS, CARD)
 BEST = "best"  # the folder of the best model, in the run's
 RECORD = "record"  # of a checkpoint: its step if its model was the best so far, else -1
-SAVED_AT_S = "saved_at_s"  # of a checkpoint: when it was taken, in seconds of the epoch
 
 
 def save(job: Job, state: TrainState, diary: Diary, share: Share) -> None:

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from ray_st.data.feed import Share
+from ray_st.metrics import TrainingMetrics, run_of
 from ray_st.models import build
 from ray_st.training.checkpoints import load_log, load_state
 from ray_st.training.diary import Diary
 from ray_st.training.freezing import freeze
 from ray_st.training.job import Job
-from ray_st.training.restarts import Journal
-from ray_st.training.saving import SAVED_AT_S
+from ray_st.training.restarts import SAVED_AT_S, Journal
 from ray_st.training.sharding import blocks_of, shard
 from ray_st.training.step import TrainState
 from ray_st.training.trackers.opening import opened
@@ -84,5 +84,9 @@ def _diary(
         rows,
         begun_at=step,
         journal=journal if journal.starts else None,
-        trackers=opened(job.train, tracked),
+        trackers=opened(job.train, tracked, [_metrics(job)]),
     )
+
+
+def _metrics(job: Job) -> TrainingMetrics:
+    return TrainingMetrics(run_of(job.out), "train" if job.counter is None else job.counter.name)

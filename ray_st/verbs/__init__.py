@@ -22,6 +22,7 @@ VERBS = {
     "export-model": "Write a model as one file that other programs run: ONNX, or torch.export.",
     "eval": "Measure a model on labelled images.",
     "sweep": "Train the student for several alphas, side by side.",
+    "status": "Say how far a run is, from its folder alone: live or dead, here or in a bucket.",
     "report": "Write report.html for a folder that another verb left.",
     "submit": "Send a verb to a Ray cluster as a job, and follow it to its end.",
     "models": "Size up the paper's models, beside the printed figures.",

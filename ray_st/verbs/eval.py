@@ -24,10 +24,10 @@ from ray_st.labeling.images import Images
 from ray_st.labeling.pool import FAILURES, label, read_raw
 from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models.saved import read_model, require_classes, versions
-from ray_st.progress import shown
 from ray_st.selftraining.folder import require_one_model, write_summary
 from ray_st.selftraining.materials import require_kind
 from ray_st.selftraining.saying import headline
+from ray_st.selftraining.watching import watched
 from ray_st.tasks import make_task
 from ray_st.tasks.detection import DetectConfig
 from ray_st.training.checkpoints import finite
@@ -92,7 +92,7 @@ def measured(
     """Label the images into a folder, and compare; returns the summary that is left there."""
     task, begun = teacher.task, time.monotonic()
     images = truth.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
-    with shown({"eval": images.num_rows}, console) as counters:
+    with watched({"eval": images.num_rows}, console, out) as counters:
         label(Images.of_rows(images), teacher, str(out), config, counters["eval"], exact=True)
     predictions = read_raw(str(out))
     pq.write_table(predictions, out / PREDICTIONS)

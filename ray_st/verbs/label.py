@@ -22,11 +22,11 @@ from ray_st.labeling.teachers.opening import open_teacher
 from ray_st.labeling.teachers.origin import Wishes
 from ray_st.labeling.trial import try_out
 from ray_st.planning.plan import basis_for, label_outcome
-from ray_st.progress import shown
 from ray_st.selftraining.acceptance import read_holdout
 from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.saying import preflight, say, say_outcome
 from ray_st.selftraining.stages import floor_fact, label_stage, labelled
+from ray_st.selftraining.watching import watched
 from ray_st.tasks.detection import DetectConfig
 from ray_st.verbs.verb import Verb, complete, say_near, say_warnings
 
@@ -88,7 +88,7 @@ def run(config: LabelVerb, console: Console) -> None:
         require_fits(labeling_needs(config.label), **resources())
         if opened.is_foreign:
             try_out(images, teacher, config.label)
-        with shown({"label": images.num_rows}, console) as counters:
+        with watched({"label": images.num_rows}, console, out) as counters:
             return label_stage(
                 images,
                 teacher,

@@ -18,9 +18,9 @@ from ray_st.config import require
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig, open_images
 from ray_st.models import ModelConfig
-from ray_st.progress import shown
 from ray_st.selftraining.pretraining import Pairing, pairing_job, pairing_stage
 from ray_st.selftraining.saying import unread
+from ray_st.selftraining.watching import watched
 from ray_st.tasks.simclr import SimCLRConfig
 from ray_st.training.schedule import TrainConfig
 from ray_st.verbs import train
@@ -82,7 +82,7 @@ def _pair(config: PretrainVerb, console: Console) -> None:
         require_nodes(train=config.train.nodes)
         require_fits(training_needs(config.train, has_pseudo=True), **resources())
         job = pairing_job(pairing, images, recipe_of(config))
-        with shown({"pretrain": config.train.steps}, console) as counters:
+        with watched({"pretrain": config.train.steps}, console, out) as counters:
             return pairing_stage(job, out, counters["pretrain"])
 
     plan = f"{images.num_rows} images to learn from"

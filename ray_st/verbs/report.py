@@ -13,7 +13,8 @@ from rich.console import Console
 from ray_st.config import UserError
 from ray_st.report import write_report
 from ray_st.report.run_files import require_shape
-from ray_st.selftraining.folder import SUMMARY, finished
+from ray_st.selftraining.folder import finished
+from ray_st.selftraining.record import SUMMARY
 
 
 @dataclass(frozen=True, kw_only=True)

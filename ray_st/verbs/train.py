@@ -20,12 +20,12 @@ from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
 from ray_st.planning.earlier import steady_images_per_s
 from ray_st.planning.plan import basis_for, train_outcome
-from ray_st.progress import shown
 from ray_st.selftraining.course import course_words
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.materials import open_materials
 from ray_st.selftraining.saying import headline, unread
 from ray_st.selftraining.stages import read_pseudo, role_of, train_stage
+from ray_st.selftraining.watching import watched
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
 from ray_st.training.checkpoints import load_log
@@ -88,7 +88,7 @@ def run(config: TrainVerb, console: Console) -> None:
             init=init,
             recipe=recipe_of(config),
         )
-        with shown({"train": config.train.steps}, console) as counters:
+        with watched({"train": config.train.steps}, console, out) as counters:
             extra = {"findings": materials.findings}
             return train_stage(job, out, counters["train"], extra, lambda _: judge(out))
 

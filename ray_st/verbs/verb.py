@@ -139,7 +139,9 @@ def complete(
     """Do a verb's work in its folder, on a cluster; the rest is as `complete_here` does it."""
 
     def on_cluster(out: str) -> dict[str, Any]:
-        with connected(config.address):
+        with connected(config.address) as dashboard:
+            if dashboard is not None:
+                console.out(f"{'dashboard':<11}{dashboard}", highlight=False)
             return work(out)
 
     return complete_here(

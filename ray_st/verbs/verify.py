@@ -1,7 +1,7 @@
 """`ray-st verify DIR`: from the files alone, does every image stand exactly once?
 
 In: a folder that `label` left, and what it should hold. Out: what is wrong, a line each, and status
-1; or one line of counts. Starts no Ray. Next: `report.py`.
+1; or one line of counts. Starts no Ray. Next: `status.py`.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from ray_st.data.manifest.tables import find_column, list_cells, list_uris, read
 from ray_st.data.manifest.tars import COMPRESSED, list_tar
 from ray_st.data.sources import coco, masks
 from ray_st.data.sources.folder import IMAGE_SUFFIXES, is_image
+from ray_st.secrets import require_plain_uri
 
 _SCHEME = re.compile(r"^([A-Za-z][\w+-]+):(?!//)")  # wds:GLOB, but neither s3:// nor C:\
 _ROWS = 10_000  # at a time
@@ -210,6 +211,7 @@ def _openable(path: str, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     known: set[str] = set()
     for table in tables:
         for uri in filter(storage.is_remote, table.column("uri").to_pylist()):
+            require_plain_uri(uri, path)
             scheme = uri.partition("://")[0]
             try:
                 if scheme not in known:

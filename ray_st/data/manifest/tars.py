@@ -90,6 +90,8 @@ def _members(uri: str) -> Iterator[tuple[str, int, int]]:
                 return
             header = _parse(block)
             size = int(said.get("size", header.size))
+            if size < 0:  # which would lead back, and round for ever
+                raise _DamagedError(f"a member of {size} bytes, {header.name!r}")
             body = 0 if header.kind in _BODILESS else size
             if header.kind == b"S" or any(key.startswith("GNU.sparse") for key in said):
                 raise _DamagedError(f"a sparse member, {header.name!r}")

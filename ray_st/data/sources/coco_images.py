@@ -7,6 +7,7 @@ Next: `coco_boxes.py`.
 from __future__ import annotations
 
 import logging
+import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any
 from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.data.images import ImageError, read_size_hw
+from ray_st.secrets import require_plain_uri
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +33,21 @@ def image_list(uri: str, images: list[dict[str, Any]]) -> tuple[list[int], list[
                 f"{uri}: an image must have a whole-number id and a file_name, got {one}; "
                 "correct it"
             )
+        _require_place(uri, name)
     image_ids = [one["id"] for one in images]
     require_unique(uri, "image id", image_ids)
     return image_ids, [one["file_name"] for one in images]
+
+
+def _require_place(uri: str, name: str) -> None:
+    """Refuse a name that leads out of the images' folder, or holds a credential."""
+    require_plain_uri(name, uri)
+    climbs = posixpath.normpath(name).split("/")[0] == ".."
+    if climbs and not storage.is_remote(name):
+        raise UserError(
+            f"{uri}: a file_name must lie below the folder of images, got {name!r}; correct it, or "
+            "write the full path"
+        )
 
 
 def require_unique(uri: str, what: str, values: Sequence[Any]) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ray_st.data.images import ImageError, fetch, read_size_hw
 from ray_st.data.labels import IGNORE, Origin, SegmentationMap
+from ray_st.data.parts import MAX_BYTES
 from ray_st.data.rows import pack
 from ray_st.data.sources.folder import image_rows
 from ray_st.data.sources.labeled import LabeledSet
@@ -70,7 +71,7 @@ def _values(uri: str | None, findings: list[str]) -> np.ndarray | None:
         findings.append("maps_missing")
         return None
     try:
-        with Image.open(io.BytesIO(fetch(uri)), formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(fetch(uri, MAX_BYTES)), formats=("PNG",)) as image:
             values = np.array(image)
     except Exception:  # noqa: BLE001 - a decoder fed with arbitrary bytes raises arbitrary errors
         values = np.empty(0)

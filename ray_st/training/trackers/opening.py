@@ -57,7 +57,7 @@ class Trackers:
             each.close()
 
 
-def opened(config: TrainConfig, run: Tracked) -> Trackers:
-    """All that are to be told of a run."""
+def opened(config: TrainConfig, run: Tracked, others: Sequence[Tracker] = ()) -> Trackers:
+    """All that are to be told of a run; `others` need no word in a recipe."""
     kinds: dict[str, Callable[[Tracked], Tracker]] = {"wandb": WandB, "mlflow": MLflow}
-    return Trackers([TensorBoard(run), *(kinds[name](run) for name in config.trackers)])
+    return Trackers([TensorBoard(run), *others, *(kinds[name](run) for name in config.trackers)])

@@ -1,0 +1,135 @@
+"""A run's folder as a whole: which verb, its stages, who works on it.
+
+In: a folder or bucket. Out: `Run`; `UserError` for a folder that is of no run. Next: `wording.py`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+from pyarrow import fs
+
+from ray_st.config import UserError
+from ray_st.data import storage
+from ray_st.data.manifest.manifest import MANIFEST
+from ray_st.selftraining.lease import holder
+from ray_st.selftraining.record import SUMMARY
+from ray_st.status.files import at_once, changed_at_s, names_in, read_json, read_noted, read_recipe
+from ray_st.status.kinds import Plan, part_of, plans, verb_of
+from ray_st.status.labelling import labelling_stage
+from ray_st.status.state import Noted, Run, Stage, State
+from ray_st.status.training import training_stage
+
+_REMAINS = ("doctor.json", MANIFEST, SUMMARY)  # what a verb without stages leaves, when it is done
+
+
+def read_run(uri: str) -> Run:
+    """Say how far the run in a folder is. Raises `UserError` where there is none."""
+    uri = storage.absolute(uri)
+    names, recipe = names_in(uri), read_recipe(uri)
+    summary = read_json(storage.join(uri, SUMMARY)) if SUMMARY in names else {}
+    verb = verb_of(recipe, names) or summary.get("verb")
+    if not isinstance(verb, str):
+        raise UserError(
+            f"run: {uri} must be a folder that a verb of ray-st left, got "
+            f"{'none of its files' if names else 'nothing there'}; pass what its --out was"
+        )
+    place, noted = uri, read_noted(uri)
+    stages = plans(verb, recipe)
+    if not recipe and (part := part_of(_name(uri))):  # of a run, which holds it and notes for it
+        place = storage.folder_of(uri)
+        noted = read_noted(place)
+        stages = [replace(each, name=part) for each in stages]
+    by = holder(place)
+    see = partial(_seen, uri, names, noted)
+    found = [_judged(stage, held=by is not None) for stage in at_once(see, stages)]
+    state = _whole(found, held=by is not None)
+    if SUMMARY in names and verb in ("run", "demo") and by is None:
+        state = "done"
+    return Run(uri=uri, verb=verb, state=state, holder=by, stages=tuple(found))
+
+
+def _name(uri: str) -> str:
+    return posixpath.basename(storage.split_options(uri)[0].rstrip("/"))
+
+
+def _seen(uri: str, names: Mapping[str, fs.FileInfo], noted: Noted, plan: Plan) -> Stage:
+    folder = storage.join(uri, plan.folder) if plan.folder else uri
+    known = noted.stages.get(plan.name)
+    if plan.kind == "training":
+        return training_stage(folder, plan.name, plan.total, known)
+    if plan.kind == "labelling":
+        return labelling_stage(folder, plan.name, plan.total, known)
+    if plan.kind == "sweep":
+        return _sweep(folder, plan)
+    left = [names[name] for name in _REMAINS if name in names]
+    images, ended = None, bool(left)
+    if MANIFEST in names:
+        shards = read_json(storage.join(uri, MANIFEST)).get("shards") or []
+        images, ended = sum(each.get("rows", 0) for each in shards), bool(shards)
+    moved = max((changed_at_s(info) or 0.0 for info in left or names.values()), default=None)
+    return Stage(
+        name=plan.name,
+        unit="images",
+        done=images,
+        total=images,
+        moved_at_s=moved,
+        begun=True,
+        ended=ended,
+    )
+
+
+def _sweep(folder: str, plan: Plan) -> Stage:
+    """The trials of a sweep as one stage."""
+    names, noted = names_in(folder), read_noted(folder)
+    ended = SUMMARY in names
+    trials = [name for name in names if name.startswith(("alpha_", "plain_"))]
+
+    def trial(name: str) -> Stage:
+        return training_stage(storage.join(folder, name), name, None, noted.stages.get(name))
+
+    found = at_once(trial, [*{**dict.fromkeys(trials), **noted.stages}])
+    moved = [each.moved_at_s for each in found if each.moved_at_s]
+    rates = [each.per_s or 0.0 for each in found]
+    total = plan.total or sum(each.total or 0 for each in found) or None
+    done = sum(each.done or 0 for each in found)
+    left = (total - done) / sum(rates) if total and sum(rates) else None
+    warnings = [f"{each.name}: {line}" for each in found for line in each.warnings]
+    if ended:
+        summary = read_json(storage.join(folder, SUMMARY))
+        warnings = [*(summary.get("warnings") or ())]
+        moved = [changed_at_s(names[SUMMARY]) or 0.0]
+    return Stage(
+        name=plan.name,
+        unit="steps",
+        done=total if ended else done,
+        total=total,
+        per_s=None if ended else sum(rates) or None,
+        left_s=None if ended else left,
+        note=f"trials: {len(found)}" if found else "",
+        warnings=tuple(warnings),
+        moved_at_s=max(moved, default=None),
+        begun=bool(names or noted.stages),
+        ended=ended,
+    )
+
+
+def _judged(stage: Stage, *, held: bool) -> Stage:
+    """Say what is up with a stage; a rate of who is dead is none."""
+    if stage.ended:
+        return replace(stage, state="done")
+    state: State = "waiting" if not stage.begun else "running" if held else "stopped"
+    if state != "running":
+        stage = replace(stage, per_s=None, left_s=None)
+    return replace(stage, state=state)
+
+
+def _whole(stages: list[Stage], *, held: bool) -> State:
+    if all(stage.state == "done" for stage in stages):
+        return "done"
+    if held:
+        return "running"
+    return "stopped" if any(stage.begun for stage in stages) else "waiting"
