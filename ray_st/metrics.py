@@ -62,8 +62,10 @@ ALL = (LABELLED, FAILURES, EMPTY, SECONDS, STEP, LOSS, MEAN, RATIO, SPEED, SKIPP
 _OF_A_ROW: dict[str, tuple[Metric, dict[str, str]]] = {
     "loss_human": (LOSS, {"origin": "human"}),
     "loss_pseudo": (LOSS, {"origin": "pseudo"}),
+    "loss_joint": (LOSS, {"origin": "joint"}),
     "mean_human": (MEAN, {"origin": "human"}),
     "mean_pseudo": (MEAN, {"origin": "pseudo"}),
+    "mean_joint": (MEAN, {"origin": "joint"}),
     "ratio": (RATIO, {}),
     "images_per_s": (SPEED, {}),
     "skipped_steps": (SKIPPED, {}),
