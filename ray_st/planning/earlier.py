@@ -20,7 +20,8 @@ from ray_st.labeling.store import Store
 from ray_st.planning.calibration import mean_bytes
 from ray_st.planning.rates import LabelRates, TrainRates
 from ray_st.recipe import read_yaml
-from ray_st.selftraining.folder import RECIPE, finished
+from ray_st.selftraining.folder import finished
+from ray_st.selftraining.record import RECIPE
 from ray_st.training.checkpoints import load_log
 from ray_st.training.schedule import TrainConfig
 
