@@ -202,6 +202,7 @@ def test_a_labelling_that_ended_with_nothing_keeps_nobody_waiting(store, tmp_pat
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(900)  # two labellings, two trainings
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_student_learns_while_the_teacher_labels(tmp_path):
     write_pool(tmp_path)

@@ -41,9 +41,9 @@ class Sums:
 class _Book:
     """The actor that adds up."""
 
-    def __init__(self, wants_probe: bool, run: str, stage: str) -> None:  # noqa: FBT001 - as Ray's actors take it
+    def __init__(self, wants_probe: bool, run: str) -> None:  # noqa: FBT001 - as Ray's actors take it
         self._sums = Sums()
-        self._metrics = LabellingMetrics(run, stage)
+        self._metrics = LabellingMetrics(run, "label")
         self._wants_probe = wants_probe
 
     def read(self, seconds: float) -> None:
@@ -88,12 +88,12 @@ class Meter:
     book: Any
 
     @classmethod
-    def begun(cls, images: int, run: str = "", stage: str = "label") -> Meter:
+    def begun(cls, images: int, run: str = "") -> Meter:
         """Begin to count, from zero; of few images the bare model is not measured.
 
-        Ray's metrics bear the tags `run` and `stage`.
+        Ray's metrics bear the tag `run`.
         """
-        return cls(keeper(_Book, images >= _WORTH_A_PROBE, run, stage))
+        return cls(keeper(_Book, images >= _WORTH_A_PROBE, run))
 
     def read(self, seconds: float) -> None:
         """Say how long some images took to be fetched and decoded."""
@@ -134,9 +134,9 @@ class Meter:
 
 
 @contextmanager
-def metered(config: LabelConfig, images: int, run: str, stage: str) -> Iterator[Meter | None]:
+def metered(config: LabelConfig, images: int, run: str) -> Iterator[Meter | None]:
     """A meter for the length of the block; None where there is no pool to be metered."""
-    meter = None if config.actors[1] == 0 else Meter.begun(images, run, stage)
+    meter = None if config.actors[1] == 0 else Meter.begun(images, run)
     try:
         yield meter
     finally:

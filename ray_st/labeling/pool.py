@@ -77,15 +77,14 @@ def label(
     )
     begun = time.monotonic()
     schema = store_row(teacher.task.kind, teacher.digest, looks.card, exact=exact)
-    stage = "label" if counter is None else counter.name
-    with metered(config, images.num_rows, run_of(str(out)), stage) as meter:
+    with metered(config, images.num_rows, run_of(str(out))) as meter:
         labeler = Labeler(
             teacher=teacher, looks=looks, schema=schema, config=config, counter=counter, meter=meter
         )
         for part in images.shards:
             shard = store.shard(part.number)
             labeler.label_shard(part, shard, retry_failed=retry_failed)
-            logs.event("shard", f"{shard.name} is whole", stage=stage, **_account(shard))
+            logs.event("shard", f"{shard.name} is whole", stage="label", **_account(shard))
         found = labeler.speed(time.monotonic() - begun)
     parquet.write_parts(storage.join(str(out), FAILURES), FAILURE_ROW, store.failures())
     return found

@@ -84,9 +84,5 @@ def _diary(
         rows,
         begun_at=step,
         journal=journal if journal.starts else None,
-        trackers=opened(job.train, tracked, [_metrics(job)]),
+        trackers=opened(job.train, tracked, [TrainingMetrics(run_of(job.out), "train")]),
     )
-
-
-def _metrics(job: Job) -> TrainingMetrics:
-    return TrainingMetrics(run_of(job.out), "train" if job.counter is None else job.counter.name)
