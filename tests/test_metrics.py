@@ -92,7 +92,7 @@ def scraped():
 
 with connected(sys.argv[1]) as dashboard:
     print("dashboard", dashboard)
-    meter = Meter.begun(10, "a/b", "label")
+    meter = Meter.begun(10, "a/b")
     meter.read(0.5)
     meter.predicted("t", 7, 0.25, ["gone"], 2, 3)
     meter.predicted("t", 1, 0.25, [], 0, 0)
