@@ -8,7 +8,7 @@ SEEDS ?= 50
 TRAININGS ?= 10
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types pytest chaos bench clean
+.PHONY: demo test lint types pytest docs chaos bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ray-st demo --out $(OUT)
@@ -25,6 +25,10 @@ types: $(VENV)/.tested
 
 pytest: $(VENV)/.tested
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+# The pages of docs/ as a site in build/site; `make test` holds them to the same strictness.
+docs: $(VENV)/.tested
+	$(BIN)/mkdocs build --strict
 
 # Fifty labellings and ten trainings, each hit at another moment; an hour or so. ARGS="-k [7]": some.
 chaos: $(VENV)/.tested
