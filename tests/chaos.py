@@ -124,7 +124,14 @@ class Machines:
 
     def kill_node(self, fault: Fault) -> None:
         """Kill a node that is not the head, with all that runs on it."""
-        node = fault.chosen(sorted(self._cluster.worker_nodes, key=_raylet))
+        self._kill(fault.chosen(sorted(self._cluster.worker_nodes, key=_raylet)))
+
+    def kill_node_of(self, pid: int) -> None:
+        """Kill the node that a process runs on."""
+        (node,) = (each for each in self._cluster.worker_nodes if pid in children(_raylet(each)))
+        self._kill(node)
+
+    def _kill(self, node: Any) -> None:
         for pid in children(_raylet(node)):
             kill(pid)
         self._cluster.remove_node(node, allow_graceful=False)
