@@ -61,23 +61,25 @@ def draw(growth: Growth, file: Path) -> None:
         )
         above.set_ylim(0, TEACHERS + 0.2)
         above.set_yticks(range(TEACHERS + 1))
-        above.legend(loc="upper right", frameon=False)
+        above.legend(loc="upper left", frameon=False)
         below.plot(at_s, rates(moments), lw=1.8, color=LIGHT["pseudo"])
         below.set_ylim(bottom=0)
         below.set_ylabel("images/s")
         below.set_xlabel("seconds since the command was given")
         for axes in (above, below):
             axes.tick_params(length=0)
-            axes.set_xlim(0, at_s[-1])
+            axes.set_xlim(0, 1.02 * at_s[-1])
             _mark(axes, growth, has_words=axes is below)
         figure.savefig(file, dpi=110)
 
 
 def _mark(axes: Axes, growth: Growth, *, has_words: bool) -> None:
-    for at_s, words in ((growth.taken_s, "a node is taken away"), (growth.done_s, "done")):
+    marks = ((growth.taken_s, "a node is taken away", "left"), (growth.done_s, "done", "right"))
+    for at_s, words, side in marks:
         axes.axvline(at_s, color=LIGHT["muted"], lw=0.9, ls=":")
         if has_words:
-            axes.annotate(words, (at_s, 0), (4, 4), textcoords="offset points", fontsize=9)
+            place = (4 if side == "left" else -4, 4)
+            axes.annotate(words, (at_s, 0), place, textcoords="offset points", ha=side, fontsize=9)
 
 
 def tell(growth: Growth) -> None:
