@@ -191,3 +191,6 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It says that Ray's bars are off, and how to turn them on; ours show the same.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    # It warns of cores beside accelerators, which teachers need, and of a pool that must not grow.
+    for name in ("execution.operators.map_operator", "actor_autoscaler.default_actor_autoscaler"):
+        logging.getLogger(f"ray.data._internal.{name}").setLevel(logging.ERROR)

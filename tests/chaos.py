@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,14 +57,16 @@ class Driver:
 
     flags: list[str]
     log: Path
+    environment: Mapping[str, str] | None = None  # None: that of this process
     _process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         command = [sys.executable, "-m", "ray_st", *self.flags]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-            )
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
 
     @property
     def is_running(self) -> bool:
@@ -122,15 +124,22 @@ class Machines:
 
     def kill_node(self, fault: Fault) -> None:
         """Kill a node that is not the head, with all that runs on it."""
-        node = fault.chosen(sorted(self._cluster.worker_nodes, key=_raylet))
-        for pid in _children(_raylet(node)):
+        self._kill(fault.chosen(sorted(self._cluster.worker_nodes, key=_raylet)))
+
+    def kill_node_of(self, pid: int) -> None:
+        """Kill the node that a process runs on."""
+        (node,) = (each for each in self._cluster.worker_nodes if pid in children(_raylet(each)))
+        self._kill(node)
+
+    def _kill(self, node: Any) -> None:
+        for pid in children(_raylet(node)):
             kill(pid)
         self._cluster.remove_node(node, allow_graceful=False)
 
     def processes(self, wanted: Callable[[str], bool]) -> list[tuple[int, str]]:
         """Ids and names of workers, of all nodes, whose name is wanted."""
         raylets = [_raylet(node) for node in self._cluster.list_all_nodes()]
-        named = [(pid, _name(pid)) for raylet in raylets for pid in _children(raylet)]
+        named = [(pid, _name(pid)) for raylet in raylets for pid in children(raylet)]
         return sorted((pid, name) for pid, name in named if wanted(name))
 
     def shutdown(self) -> None:
@@ -190,7 +199,7 @@ def _raylet(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return [int(one) for task in tasks for one in (task / "children").read_text().split()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fake_cloud import Cloud
 
 _START_S = 120
 
@@ -26,6 +31,18 @@ class Head:
     gcs_address: str
     client_address: str  # ray://; its server is up some seconds after the rest
     environment: dict[str, str]
+    pid: int
+
+    def asked(self, path: str) -> Any:
+        """What its dashboard tells, as `ray list` asks it."""
+        bearer = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        request = urllib.request.Request(f"{self.dashboard_url}/api/{path}", headers=bearer)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def listed(self, kind: str) -> Any:
+        """All of a kind: nodes, actors."""
+        return self.asked(f"v0/{kind}?detail=1&limit=1000")["data"]["result"]["result"]
 
 
 def free_ports(count: int) -> list[int]:
@@ -38,8 +55,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def ray_head(folder: Path, *, num_cpus: int, labels: str = "") -> Iterator[Head]:
-    """Run `ray start --head` for the length of the block; `labels`: KEY=VALUE of the node."""
+def ray_head(
+    folder: Path, *, num_cpus: int, labels: str = "", cloud: Cloud | None = None
+) -> Iterator[Head]:
+    """Run `ray start --head` for the length of the block.
+
+    `labels`: KEY=VALUE of the node. `cloud`: where it gets more nodes from, as it needs them.
+    """
     port, dashboard, client, agent = free_ports(4)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
@@ -53,10 +75,13 @@ def ray_head(folder: Path, *, num_cpus: int, labels: str = "") -> Iterator[Head]
         "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}",
         f"--temp-dir={folder}", "--disable-usage-stats", f"--labels={labels}",
     ]  # fmt: skip
+    if cloud is not None:
+        environment |= cloud.environment
+        command.append(f"--autoscaling-config={cloud.written(folder, f'127.0.0.1:{port}')}")
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(
             command,
-            env=environment,
+            env=environment if cloud is None else environment | cloud.of_head,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -69,6 +94,7 @@ def ray_head(folder: Path, *, num_cpus: int, labels: str = "") -> Iterator[Head]
             gcs_address=f"127.0.0.1:{port}",
             client_address=f"ray://127.0.0.1:{client}",
             environment=environment,
+            pid=process.pid,
         )
     finally:
         _stop(process)

@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from chaos import Driver, is_teacher, machines
+from growth import write_images
+from paced_teacher import PACE
 from PIL import Image
 from torch import Tensor, nn
 
@@ -21,6 +24,7 @@ from ray_st.data.sources.folder import image_rows, list_images
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
 from ray_st.labeling.pool import label, read_raw
+from ray_st.labeling.store import Store
 from ray_st.labeling.teacher import SavedTeacher
 from ray_st.models import ModelConfig, build
 from ray_st.models.saved import ModelCard, SavedModel, read_model, save_model
@@ -107,6 +111,42 @@ def test_an_image_that_kills_its_process_is_found_and_recorded(
         None,
     )
     require_same_labels(tmp_path / "out", tmp_path / "here")
+
+
+@pytest.mark.timeout(900)  # three executions on three nodes, and Ray's notice of a death
+def test_who_waits_for_a_node_that_is_taken_away_is_no_killer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "images", 9)
+    Image.new("RGB", (64, 64), (255, 255, 255)).save(tmp_path / "images" / "00004.png")
+    (tmp_path / "pace").write_text("2")
+    monkeypatch.setenv(PACE, str(tmp_path / "pace"))
+    store = Store(f"{tmp_path}/out/raw")
+
+    def standing() -> int:
+        return sum(len(shard.standing()) for shard in store.begun())
+
+    with machines() as cluster:
+        driver = Driver(
+            [
+                "label", f"--images={tmp_path}/images", "--teacher=paced_teacher:Deadly",
+                f"--out={tmp_path}/out", f"--address={cluster.address}", "--image-size-px=64",
+                "--label.actors", "1", "1", "--label.readers=1", "--label.batch-size=9",
+            ],
+            tmp_path / "log",
+        )  # fmt: skip
+        try:
+            # All are one block, which dies; then each is tried alone, and two or so come back.
+            assert driver.waits_for(lambda: "each is tried alone" in driver.said())
+            assert driver.waits_for(lambda: standing() >= 2)
+            ((teacher, _),) = cluster.processes(is_teacher)
+            cluster.kill_node_of(teacher)
+            assert driver.status() == 0, driver.said()
+        finally:
+            driver.kill()
+    failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert [(row["image_id"], row["stage"]) for row in failures] == [(4, "process")]
+    assert read_raw(tmp_path / "out")["image_id"].to_pylist() == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 def test_labels_of_another_teacher_are_not_mixed_in(pool: Path, teacher: Path, tmp_path: Path):

@@ -7,10 +7,8 @@ import json
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from head import Head, ray_head, ray_worker
@@ -45,23 +43,11 @@ def until(holds: Callable[[], bool], seconds: float) -> None:
         time.sleep(1)
 
 
-def asked(head: Head, path: str) -> Any:
-    """What the head's dashboard tells, as `ray list` asks it."""
-    bearer = {"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
-    request = urllib.request.Request(f"{head.dashboard_url}/api/{path}", headers=bearer)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-def listed(head: Head, kind: str) -> Any:
-    return asked(head, f"v0/{kind}?detail=1&limit=1000")["data"]["result"]["result"]
-
-
 def nodes(head: Head) -> dict[str, str]:
     """The pool of each node, by its id."""
     return {
         node["node_id"]: node["labels"]["pool"]
-        for node in listed(head, "nodes")
+        for node in head.listed("nodes")
         if node["state"] == "ALIVE"
     }
 
@@ -71,7 +57,7 @@ def pools_of(head: Head, kind: str) -> set[str]:
     pools = nodes(head)
     return {
         pools[actor["node_id"]]
-        for actor in listed(head, "actors")
+        for actor in head.listed("actors")
         if kind in actor["class_name"] and actor["node_id"] in pools
     }
 
@@ -119,7 +105,7 @@ def test_a_run_whose_client_dies_ends_with_a_student_that_beats_its_teacher(
     assert second.returncode == 1
     assert f"out: another ray-st works in {out}; wait until it ends" in second.stdout
     # The job ends early. The same words go on.
-    (running,) = (job for job in asked(cluster, "jobs/") if job["status"] == "RUNNING")
+    (running,) = (job for job in cluster.asked("jobs/") if job["status"] == "RUNNING")
     stop = ["ray", "job", "stop", "--address", cluster.dashboard_url, running["submission_id"]]
     subprocess.run(stop, env=cluster.environment, capture_output=True, check=True)
     assert not (out / "summary.json").exists()

@@ -7,7 +7,7 @@ written is recorded in two phases, and an interrupted run goes on behind them. N
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -34,6 +34,7 @@ _MOST_LOST_BLOCKS = 100  # of one shard, to dying processes, before it is given 
 _RETRIES = 2  # of a task whose process died, before its block is left for the search
 _RETRIES_ALONE = 1  # of an image that is searched: it dies of nobody else
 _LOOK_S = 1.0  # between two looks
+_NOTICE_S = 20.0  # Ray asks a node every 3 s, and holds it for dead after five times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,12 @@ class Execution:
                 **ray_compat.actor_retries(retries),
             )
         )
+
+
+def nodes_lost(before: Set[str] = frozenset(), *, notice_s: float = _NOTICE_S) -> set[str]:
+    """Ids of the nodes that are dead, `before` left out; waits until Ray must have noticed."""
+    time.sleep(notice_s)
+    return {str(node["NodeID"]) for node in ray.nodes() if not node["Alive"]} - before
 
 
 def _seldom(act: Callable[[], None]) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from ray_st.data.rows import IMAGE_ROW
 from ray_st.data.views import fitted_views
 from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
-from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution
+from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution, nodes_lost
 from ray_st.labeling.images import ImageShard
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, speed
@@ -126,11 +126,16 @@ class Labeler:
             schema=self.schema,
         )
         execution.run(files, shard, look)
-        lost = np.setdiff1d(part.ids(), shard.ids())
-        if len(lost):
-            logger.warning("%d images died with their process; each is tried alone", len(lost))
+        if lost := _lost(part, shard):
+            logger.warning("%d images died with their process; each is tried alone", lost)
             alone = replace(self.config, block_images=1, batch_size=1, file_images=1)
-            replace(execution, config=alone, alone=True).run(files, shard, look)
+            search = replace(execution, config=alone, alone=True)
+            dead = nodes_lost(notice_s=0)
+            search.run(files, shard, look)
+            # Who waited for a node that was taken away meanwhile is no killer.
+            while _lost(part, shard) and (more := nodes_lost(dead)):
+                dead |= more
+                search.run(files, shard, look)
             self._record_killers(part, shard)
 
     def _block(self, part: ImageShard) -> int:
@@ -189,6 +194,11 @@ def _merged(shard: Shard, retried: Shard) -> list[str]:
     for file in retried.files():
         add(parquet.read(file))
     return names
+
+
+def _lost(part: ImageShard, shard: Shard) -> int:
+    """How many images stand neither as labels nor as failures."""
+    return len(np.setdiff1d(part.ids(), shard.ids()))
 
 
 def _failures(outcomes: pa.Table) -> int:
