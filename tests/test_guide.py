@@ -13,6 +13,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from test_doctor import KINDS, SMALL, WORLD
 
 from ray_st.cli import main
 from ray_st.data.sources.digits import write_world
+from ray_st.ray_compat import use_token
+from ray_st.verbs import VERBS
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
 
@@ -50,6 +53,8 @@ _TRAIN = [
     *("--train.cpus-per-worker", "1", "--train.nodes", "[]"),
 ]
 _LABEL = ["--label.actors", "0", "0", "--label.gpus-per-actor", "0", "--label.nodes", "[]"]
+_ALL = ["--policy.score-threshold", "0"]  # of what a model says that has learned for four steps
+_LABEL += ["--detect.score-floor", "0", *_ALL]
 _LOOP = [*_MODEL, *_TRAIN, *_LABEL, "--sweep.alphas", "[]"]
 _DIGITS = [
     *("--digits.labeled-scenes", "16", "--digits.val-scenes", "8", "--digits.pool-scenes", "8"),
@@ -221,8 +226,37 @@ HANDLERS: dict[str, Callable[[Reader, str], None]] = {
 }
 
 
+# One Ray for the whole guide, which the verbs join as in a job: to start one each would take longer
+# than all the rest. It ends with its standard input.
+_RAY = """
+import sys, ray
+found = ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+print(found.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def one_ray() -> Iterator[None]:
+    command = [sys.executable, "-c", _RAY]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert re.fullmatch(r"[\d.]+:\d+", address)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_ADDRESS", address)
+            patch.setenv("RAY_AUTH_MODE", "")  # so that it is put back
+            patch.delenv("RAY_AUTH_MODE")
+            use_token()  # of ~/.ray, as that Ray does
+            yield
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def reader(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     here = tmp_path_factory.mktemp("reader")
     for kind, name in (
         ("detection", "data"),
@@ -237,11 +271,17 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         for category in known["categories"]:
             category["name"] = NAMES[category["name"]]
         file.write_text(json.dumps(known))
-        shutil.copy(file, here / "COCO" / "annotations" / f"instances_{split}2017.json")
+        for image in known["images"]:  # laid out as COCO is
+            image["file_name"] = Path(image["file_name"]).name
+        coco = here / "COCO" / "annotations" / f"instances_{split}2017.json"
+        coco.write_text(json.dumps(known))
+        shutil.copytree(here / "data" / "images" / split, here / "COCO" / f"{split}2017")
+        shutil.copytree(here / "data", here / "shared" / "data", dirs_exist_ok=True)
+        shutil.copy(file, here / "shared" / "data" / f"{split}.json")
+    shutil.copytree(here / "data" / "images" / "pool", here / "shared" / "data" / "pool")
     shutil.copytree(here / "kinds" / "train", here / "IMAGENET" / "train")
     for name in ("jobs", "clusters"):
         (here / name).symlink_to(ROOT / name)
-    (here / "shared").mkdir()
     before = Path.cwd()
     os.chdir(here)
     try:
@@ -261,18 +301,20 @@ def test_a_page_does_what_it_says(reader: Reader, page: str) -> None:
     assert [path for path in named if not Path(path).exists()] == []
 
 
+def prose(page: str) -> str:
+    return re.sub(r"^```.*?^```$", "", words_of(page), flags=re.DOTALL | re.MULTILINE)
+
+
 def test_every_page_is_in_the_menu_and_short() -> None:
     assert {*PAGES} == {path.stem for path in GUIDE.glob("*.md")}
     for page in PAGES:
-        prose = re.sub(r"^```.*?^```$", "", words_of(page), flags=re.DOTALL | re.MULTILINE)
-        assert len(prose.split()) <= (650 if page == "faq" else 300), page
+        assert len(prose(page).split()) <= (650 if page == "faq" else 300), page
 
 
 def test_no_command_hides_where_nothing_executes_it() -> None:
     for page in PAGES:
         found = blocks(words_of(page))
-        assert words_of(page).count("```") == 2 * len(found)
         assert {language for language, _ in found} <= {*HANDLERS}
-        assert not re.search(
-            r"^ {4}\S", re.sub(r"^```.*?^```$", "", words_of(page), flags=re.S | re.M), re.M
-        )
+        assert words_of(page).count("```") == 2 * len(found)
+        assert re.findall(r"^ {4}\S.*", prose(page), re.MULTILINE) == []
+        assert {*re.findall(r"`ray-st ([a-z-]+)", prose(page))} <= {*VERBS}
