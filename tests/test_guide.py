@@ -52,9 +52,11 @@ _TRAIN = [
     *("--train.batch-size", "4", "--train.loaders", "0", "--train.lr-drops", "[]"),
     *("--train.cpus-per-worker", "1", "--train.nodes", "[]"),
 ]
-_LABEL = ["--label.actors", "0", "0", "--label.gpus-per-actor", "0", "--label.nodes", "[]"]
-_ALL = ["--policy.score-threshold", "0"]  # of what a model says that has learned for four steps
-_LABEL += ["--detect.score-floor", "0", *_ALL]
+_LABEL = [
+    *("--label.actors", "0", "0", "--label.gpus-per-actor", "0", "--label.nodes", "[]"),
+    # All that a model says which has learned for four steps.
+    *("--detect.score-floor", "0", "--policy.score-threshold", "0"),
+]
 _LOOP = [*_MODEL, *_TRAIN, *_LABEL, "--sweep.alphas", "[]"]
 _DIGITS = [
     *("--digits.labeled-scenes", "16", "--digits.val-scenes", "8", "--digits.pool-scenes", "8"),
