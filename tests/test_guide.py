@@ -62,6 +62,7 @@ _DIGITS = [
     *("--digits.labeled-scenes", "16", "--digits.val-scenes", "8", "--digits.pool-scenes", "8"),
     *("--loop.teacher-steps", "4"),
 ]
+FEWER = {"23657": "5"}  # images
 SMALLER: dict[str, list[str]] = {
     "demo": [*_LOOP, *_DIGITS],
     "run": _LOOP,
@@ -105,7 +106,8 @@ class Reader:
                 HANDLERS[language](self, block)
 
     def substituted(self, word: str) -> str:
-        """The two places that this machine lacks."""
+        """The two places that this machine lacks, and a fifth of the images that it has."""
+        word = FEWER.get(word, word)
         word = re.sub(r"s3://(bucket\S*)", lambda found: self.endpoint.uri(found[1]), word)
         return re.sub(r"^(\w+:)?/shared\b", rf"\1{self.here}/shared", word)
 
@@ -184,7 +186,8 @@ class Reader:
         assert job["kind"] == "RayJob"
         entrypoint = [self.substituted(word) for word in shlex.split(job["spec"]["entrypoint"])]
         assert entrypoint[:3] == ["python", "-m", "ray_st"]
-        assert main([*entrypoint[3:], "--dry-run"]) == 0
+        other = ["--out", f"{self.here}/shared/runs/of_the_cloud"]  # runs/mine stands here by now
+        assert main([*entrypoint[3:], *other, "--dry-run"]) == 0
 
     def sbatch(self, words: Sequence[str]) -> None:
         script = next(i for i, word in enumerate(words) if not word.startswith("--"))
