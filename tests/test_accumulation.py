@@ -204,6 +204,16 @@ def test_an_origin_that_comes_late_is_looked_at_twice_when_it_comes():
     assert second.balance.knows({0, 1})
 
 
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_the_first_labels_of_a_pool_that_had_none_are_weighed_as_in_one_part(task):
+    without = balance_of(WHOLE).updated(torch.tensor([2.0, 0.0]), torch.ones(2).bool())
+    expected, wanted = learned(task, 1, balance=without)
+    found, got = learned(task, 2, balance=without)
+    torch.testing.assert_close(found.loss.total, expected.loss.total)
+    largest = max(each.abs().max().item() for each in wanted.values())
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6 * largest)
+
+
 def test_nothing_readable_teaches_nothing():
     model = Forgetful().train()
     loss = one_step(model, balance_of(WHOLE), is_valid=torch.zeros(8).bool())

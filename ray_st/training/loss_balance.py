@@ -74,8 +74,11 @@ class LossBalance:
         return self.totals / self.weights.clamp_min(_SMALLEST_MEAN)
 
     def knows(self, origins: Collection[int]) -> bool:
-        """Whether the averages of these origins have begun; waits for the device."""
-        return bool((self.weights[[*origins]] > 0).all())
+        """Whether these origins have an average above 0 to divide by; waits for the device.
+
+        An origin without a label so far was seen, and its mean is 0.
+        """
+        return bool((self.means[[*origins]] > 0).all())
 
     def updated(self, losses: Float[Tensor, " o"], seen: Bool[Tensor, " o"]) -> LossBalance:
         """Move the averages by one step; an origin without an image in it keeps its own."""
