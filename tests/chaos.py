@@ -167,16 +167,8 @@ def kill(pid: int) -> bool:
 
 @contextmanager
 def machines() -> Iterator[Machines]:
-    """Run a cluster that only those who know its token can join, for the length of the block.
-
-    It promises more cores than there are. Threads that wait for each other would spin on those that
-    the others need, and a step takes half a minute: each process computes on one.
-    """
-    names = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": os.urandom(24).hex(),
-        "OMP_THREAD_LIMIT": "1",
-    }
+    """Run a cluster that only those who know its token can join, for the length of the block."""
+    names = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(24).hex()}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     reset_auth_token_state()  # this process has read them when it loaded Ray

@@ -32,12 +32,13 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 SEEDS = int(os.environ.get("CHAOS_TRAININGS", "2"))
 KINDS = ("worker", "driver", "node")  # three seeds in a row meet them all
 STEPS, EVERY = 40, 4
-# Views larger than their images, so that training takes long enough to be interrupted.
+# Views larger than their images, so that training takes long enough to be interrupted. One thread a
+# worker: two of two threads each spin on two cores while they wait, and a step takes half a minute.
 RECIPE = f"""
 model: {{backbone: test_resnet, image_size_px: 192, levels: [3, 4], channels: 16, head_convs: 1}}
 train:
   {{steps: {STEPS}, batch_size: 4, pseudo_batch_size: 6, optimizer: adamw, lr: 0.002,
-   warmup_steps: 2, cpus_per_worker: 2, loaders: 0, num_workers: 2, log_every: 2,
+   warmup_steps: 2, cpus_per_worker: 1, loaders: 0, num_workers: 2, log_every: 2,
    checkpoint_every: {EVERY}, max_failures: 8}}
 policy: {{score_threshold: 0.05}}
 """
