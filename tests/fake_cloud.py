@@ -44,7 +44,6 @@ class Cloud:
             "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
             "OMP_NUM_THREADS": "1",
-            "OMP_THREAD_LIMIT": "1",
         }
 
     def written(self, folder: Path, gcs_address: str) -> Path:

@@ -22,6 +22,7 @@ from ray_st.data.labels import Labels
 from ray_st.data.rows import FAILURE_ROW
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import Images
+from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import metered
 from ray_st.labeling.policy import Choice
 from ray_st.labeling.policy.kinds import ROWS_AT_ONCE
@@ -65,16 +66,7 @@ def label(
         How fast it was, and what was the limit.
     """
     store, looks = _store(out), teacher.looks(config)
-    store.claim(
-        {
-            "teacher_sha256": teacher.digest,
-            "task": teacher.task.name,
-            "classes": list(teacher.classes),
-            "image_size_px": teacher.image_size_px,
-            "views": looks.card,
-            "scores": "float32" if exact else "float16",
-        }
-    )
+    store.claim(_card(teacher, looks, exact=exact))
     begun = time.monotonic()
     schema = store_row(teacher.task.kind, teacher.digest, looks.card, exact=exact)
     with metered(config, images.num_rows, run_of(str(out))) as meter:
@@ -88,6 +80,18 @@ def label(
         found = labeler.speed(time.monotonic() - begun)
     parquet.write_parts(storage.join(str(out), FAILURES), FAILURE_ROW, store.failures())
     return found
+
+
+def _card(teacher: TeacherSource, looks: Looks, *, exact: bool) -> dict[str, Any]:
+    """What all labels of a store have in common."""
+    return {
+        "teacher_sha256": teacher.digest,
+        "task": teacher.task.name,
+        "classes": list(teacher.classes),
+        "image_size_px": teacher.image_size_px,
+        "views": looks.card,
+        "scores": "float32" if exact else "float16",
+    }
 
 
 def _account(shard: Shard) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ray_st.labeling.rows import FAILED, OK, store_row
 
 FORMAT = 2  # 1 held scores as float32
 _ROWS_AT_ONCE = 65536
-_CARD, _SHARD = "store.json", "shard.json"
+_CARD, SHARD = "store.json", "shard.json"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Shard:
     @property
     def facts(self) -> dict[str, Any] | None:
         """What `publish` wrote; None for a shard that is not whole."""
-        return _read(storage.join(self.folder, _SHARD))
+        return _read(storage.join(self.folder, SHARD))
 
     @property
     def name(self) -> str:
@@ -97,7 +97,7 @@ class Shard:
         entries = [self._entry(name) for name in (standing if names is None else names)]
         totals = {name: sum(entry[name] for entry in entries) for name in ("rows", "failed")}
         storage.make_folder(self.folder)
-        _write(storage.join(self.folder, _SHARD), {**totals, "files": entries})
+        _write(storage.join(self.folder, SHARD), {**totals, "files": entries})
         self._sweep(set(standing) - {entry["name"] for entry in entries})
 
     def tidy(self) -> None:

@@ -19,6 +19,7 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.store import Store
 from ray_st.planning.calibration import mean_bytes
 from ray_st.planning.rates import LabelRates, TrainRates
+from ray_st.planning.training import streams_of
 from ray_st.recipe import read_yaml
 from ray_st.selftraining.folder import finished
 from ray_st.selftraining.record import RECIPE
@@ -87,7 +88,7 @@ def _training(uri: str, summary: Mapping[str, Any]) -> TrainRates:
     if per_s is None:
         raise UserError(f"from_runs: {uri} logged no step; pass another")
     workers = max(1, train.num_workers)
-    images = train.batch_size + (train.num_pseudo if "student" in summary else 0)
+    images = sum(streams_of(train, has_pseudo="student" in summary))
     return TrainRates(
         fixed_s=0.0,
         image_s=workers / per_s,

@@ -37,17 +37,7 @@ def practise(
     """
     train = learning.train
     _require_gpu(train)
-    sets = {Origin.HUMAN: human}
-    if has_pseudo:
-        sets[Origin.PSEUDO] = human
-    if joint is not None:
-        sets[Origin.JOINT] = joint
-    views = [
-        first_views(
-            labeled.rows, each, train, size_px=learning.side_px(each), augment=learning.augment
-        )
-        for each, labeled in sets.items()
-    ]
+    views = _views(learning, human, human if has_pseudo else None, joint)
     num_classes, num_joint = len(human.classes), 0 if joint is None else len(joint.classes)
     task = learning.make_task(num_classes)
 
@@ -73,6 +63,24 @@ def practise(
         device=trial.held.device,
         source=f"measured here on {origin}, steps of {images} images",
     )
+
+
+def _views(
+    learning: Learning, human: LabeledSet, pseudo: LabeledSet | None, joint: LabeledSet | None
+) -> list[FirstViews]:
+    """The first views of each origin that there is."""
+    sets = {Origin.HUMAN: human, Origin.PSEUDO: pseudo, Origin.JOINT: joint}
+    return [
+        first_views(
+            labeled.rows,
+            origin,
+            learning.train,
+            size_px=learning.side_px(origin),
+            augment=learning.augment,
+        )
+        for origin, labeled in sets.items()
+        if labeled is not None
+    ]
 
 
 def _of_few(train: TrainConfig, images: int) -> TrainConfig:

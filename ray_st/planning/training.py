@@ -1,7 +1,7 @@
 """Training foretold: samples a second by the number of workers, hours, and for how much.
 
 In: `TrainRates`, a `Fleet`, the `train:` section. Out: a `Training` for each number of workers.
-Next: `teaching.py`.
+Next: `subjects.py`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def foretold_training(
 
     Of none where no node has room for one.
     """
-    streams = [train.batch_size, *([train.num_pseudo] if has_pseudo else [])]
-    streams += [train.num_joint] if train.num_joint else []
+    streams = streams_of(train, has_pseudo=has_pseudo)
     rooms = _rooms(fleet, train, len(streams))
     if not rooms:
         return []
@@ -50,6 +49,12 @@ def foretold_training(
         _of(rates, fleet, train, assume, streams, _nodes(rooms, workers), workers)
         for workers in sorted(counts)
     ]
+
+
+def streams_of(train: TrainConfig, *, has_pseudo: bool) -> list[int]:
+    """Images a step of each stream that there is, over all workers."""
+    sizes = (train.batch_size, train.num_pseudo if has_pseudo else 0, train.num_joint)
+    return [size for size in sizes if size]
 
 
 def _rooms(fleet: Fleet, train: TrainConfig, streams: int) -> list[tuple[NodeType, int]]:

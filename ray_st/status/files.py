@@ -7,7 +7,7 @@ replaced is empty. What cannot be reached is a `UserError`. Next: `training.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -17,7 +17,6 @@ from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.recipe import parse_yaml
 from ray_st.selftraining.record import PROGRESS, RECIPE
-from ray_st.status.state import Noted
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,13 +72,15 @@ def read_recipe(folder: str) -> dict[str, Any]:
     return parse_yaml(text, storage.join(folder, RECIPE))
 
 
+Noted = Mapping[str, Mapping[str, Any]]
+"""How far stages are, by name, as the process that works, or worked, on a run noted it."""
+
+
 def read_noted(folder: str) -> Noted:
     """What a working process has noted last."""
-    found = read_json(storage.join(folder, PROGRESS))
-    stages = found.get("stages")
+    stages = read_json(storage.join(folder, PROGRESS)).get("stages")
     stages = stages if isinstance(stages, dict) else {}
-    known = {name: each for name, each in stages.items() if isinstance(each, dict)}
-    return Noted(begun_at_s=found.get("begun_at_s"), stages=known)
+    return {name: each for name, each in stages.items() if isinstance(each, dict)}
 
 
 def at_once(act: Callable[[T], R], things: Sequence[T]) -> list[R]:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+DOCTOR = "doctor.json"
 # The first whose fields are all there, those of a verb's own before those that verbs share.
 _FIELDS = {
     "export-model": ("format", "model", "outputs"),
@@ -27,7 +28,7 @@ _FIELDS = {
 }
 _FILES = {
     "manifest.json": "index",
-    "doctor.json": "doctor",
+    DOCTOR: "doctor",
     "raw": "label",
     "ray_train": "train",
     "model.json": "train",

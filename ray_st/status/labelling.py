@@ -18,7 +18,7 @@ from ray_st.data import parquet, storage
 from ray_st.labeling.concerns import concerns
 from ray_st.labeling.recovery import complete
 from ray_st.labeling.rows import FAILED
-from ray_st.labeling.store import Shard, Store
+from ray_st.labeling.store import SHARD, Shard, Store
 from ray_st.selftraining.record import SUMMARY
 from ray_st.status.files import at_once, changed_at_s, names_in, read_json
 from ray_st.status.state import Stage
@@ -89,7 +89,7 @@ def _ended(folder: str, name: str, names: Mapping[str, Any]) -> Stage:
 def _written(shard: Shard) -> _Written:
     names = names_in(shard.folder)
     at_s = max((changed_at_s(info) or 0.0 for info in names.values()), default=None)
-    facts = read_json(shard.file("shard.json")) if "shard.json" in names else {}
+    facts = read_json(shard.file(SHARD)) if SHARD in names else {}
     if "rows" in facts:
         failed = int(facts.get("failed", 0))
         return _Written(rows=int(facts["rows"]), failed=failed, is_whole=True, at_s=at_s)

@@ -17,13 +17,21 @@ from ray_st.data import storage
 from ray_st.data.manifest.manifest import MANIFEST
 from ray_st.selftraining.lease import holder
 from ray_st.selftraining.record import SUMMARY
-from ray_st.status.files import at_once, changed_at_s, names_in, read_json, read_noted, read_recipe
-from ray_st.status.kinds import Plan, part_of, plans, verb_of
+from ray_st.status.files import (
+    Noted,
+    at_once,
+    changed_at_s,
+    names_in,
+    read_json,
+    read_noted,
+    read_recipe,
+)
+from ray_st.status.kinds import DOCTOR, Plan, part_of, plans, verb_of
 from ray_st.status.labelling import labelling_stage
-from ray_st.status.state import Noted, Run, Stage, State
+from ray_st.status.state import Run, Stage, State
 from ray_st.status.training import training_stage
 
-_REMAINS = ("doctor.json", MANIFEST, SUMMARY)  # what a verb without stages leaves, when it is done
+_REMAINS = (DOCTOR, MANIFEST, SUMMARY)  # what a verb without stages leaves, when it is done
 
 
 def read_run(uri: str) -> Run:
@@ -58,7 +66,7 @@ def _name(uri: str) -> str:
 
 def _seen(uri: str, names: Mapping[str, fs.FileInfo], noted: Noted, plan: Plan) -> Stage:
     folder = storage.join(uri, plan.folder) if plan.folder else uri
-    known = noted.stages.get(plan.name)
+    known = noted.get(plan.name)
     if plan.kind == "training":
         return training_stage(folder, plan.name, plan.total, known)
     if plan.kind == "labelling":
@@ -89,9 +97,9 @@ def _sweep(folder: str, plan: Plan) -> Stage:
     trials = [name for name in names if name.startswith(("alpha_", "plain_"))]
 
     def trial(name: str) -> Stage:
-        return training_stage(storage.join(folder, name), name, None, noted.stages.get(name))
+        return training_stage(storage.join(folder, name), name, None, noted.get(name))
 
-    found = at_once(trial, [*{**dict.fromkeys(trials), **noted.stages}])
+    found = at_once(trial, [*{**dict.fromkeys(trials), **noted}])
     moved = [each.moved_at_s for each in found if each.moved_at_s]
     rates = [each.per_s or 0.0 for each in found]
     total = plan.total or sum(each.total or 0 for each in found) or None
@@ -112,7 +120,7 @@ def _sweep(folder: str, plan: Plan) -> Stage:
         note=f"trials: {len(found)}" if found else "",
         warnings=tuple(warnings),
         moved_at_s=max(moved, default=None),
-        begun=bool(names or noted.stages),
+        begun=bool(names or noted),
         ended=ended,
     )
 

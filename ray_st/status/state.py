@@ -5,9 +5,8 @@ In: nothing. Out: `Stage`, `Run`. Times are seconds of the epoch. Next: `files.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 State = Literal["waiting", "running", "stopped", "done"]
 """stopped: begun, not done, and nobody works on it; the same command goes on."""
@@ -55,11 +54,3 @@ class Run:
     def moved_at_s(self) -> float | None:
         """When it last got any further."""
         return max((each.moved_at_s for each in self.stages if each.moved_at_s), default=None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Noted:
-    """What the process that works, or worked, on a run has noted of its progress."""
-
-    begun_at_s: float | None = None
-    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from ray_st.recipe import dump
 from ray_st.selftraining import folder
 from ray_st.selftraining.lease import held
 from ray_st.selftraining.loop import LoopConfig
+from ray_st.selftraining.saying import say
 from ray_st.selftraining.sweep import SweepConfig
 from ray_st.tasks import TaskName
 from ray_st.tasks.detection import DetectConfig
@@ -100,13 +101,13 @@ def require_own(out: Path, left: Collection[str]) -> None:
 def say_warnings(summary: Mapping[str, Any], console: Console) -> None:
     """Print what could not be done as asked."""
     for warning in summary.get("warnings", ()):
-        console.out(f"{'warning':<11}{warning}", highlight=False)
+        say("warning", warning, console)
 
 
 def say_near(summary: Mapping[str, Any], console: Console) -> None:
     """Print how near a run came to its plan, where there was one."""
     if words := outcome_words(summary):
-        console.out(f"{'plan':<11}{words}", highlight=False)
+        say("plan", words, console)
 
 
 def say_plan(
@@ -141,7 +142,7 @@ def complete(
     def on_cluster(out: str) -> dict[str, Any]:
         with connected(config.address) as dashboard:
             if dashboard is not None:
-                console.out(f"{'dashboard':<11}{dashboard}", highlight=False)
+                say("dashboard", dashboard, console)
             return work(out)
 
     return complete_here(
@@ -177,7 +178,7 @@ def complete_here(
     folder.claim(out, recipe, anywhere=anywhere)
     say_warnings({"warnings": warnings}, console)
     if start is not None:
-        console.out(f"{'start':<11}{start.loaded}", highlight=False)
+        say("start", str(start.loaded), console)
     with held(out):
         folder.reopen(out)
         return work(out)
