@@ -13,7 +13,11 @@ from growth import TEACHERS, Growth, grown
 from ray_st.labeling.images import open_pool
 from ray_st.labeling.pool import read_raw
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]  # nodes start slowly on shared cores
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.xdist_group("nodes"),
+    pytest.mark.timeout(1800),  # nodes start slowly on shared cores
+]
 
 IMAGES, IMAGE_S = 240, 0.5
 

@@ -29,7 +29,7 @@ from ray_st.labeling.verify import findings
 from ray_st.models.saved import read_model
 from ray_st.tasks import make_task
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("nodes"), pytest.mark.timeout(600)]
 
 SEEDS = int(os.environ.get("CHAOS_SEEDS", "5"))
 _WRITES = 150  # of a run, about

@@ -27,7 +27,7 @@ from ray_st.models.saved import read_model
 from ray_st.selftraining.stages import label_stage
 from ray_st.tasks import make_task
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("nodes"), pytest.mark.timeout(600)]
 
 SEEDS = int(os.environ.get("CHAOS_TRAININGS", "2"))
 KINDS = ("worker", "driver", "node")  # three seeds in a row meet them all

@@ -4,6 +4,7 @@ again until it is done."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -18,7 +19,11 @@ from ray_st.data.sources.digits import write_world
 from ray_st.recipe import load
 from ray_st.verbs.verb import Recipe
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]  # a whole run, on shared cores
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.xdist_group("nodes"),
+    pytest.mark.timeout(1800),  # a whole run, on shared cores
+]
 
 ROOT = Path(__file__).parents[1]
 RECIPE = "demo_classification"
@@ -103,7 +108,8 @@ def test_a_run_whose_client_dies_ends_with_a_student_that_beats_its_teacher(
     # The job goes on: its folder is taken, and the second says so.
     second = finished(cluster, *flags)
     assert second.returncode == 1
-    assert f"out: another ray-st works in {out}; wait until it ends" in second.stdout
+    taken = rf"out: another ray-st works in {re.escape(str(out))} \(\S+:\d+\); wait until it ends"
+    assert re.search(taken, second.stdout)
     # The job ends early. The same words go on.
     (running,) = (job for job in cluster.asked("jobs/") if job["status"] == "RUNNING")
     stop = ["ray", "job", "stop", "--address", cluster.dashboard_url, running["submission_id"]]
