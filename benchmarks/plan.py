@@ -99,7 +99,7 @@ def measured(
 def of_run(speed: dict[str, Any], seconds: float, setting: Setting, like: LabelRates) -> LabelRates:
     """Rates of one real run, as `--from-runs` takes them."""
     steady = seconds - speed["first_label_s"]
-    teachers = round(speed["images_per_s"] / speed["images_per_s_per_teacher"])
+    teachers = speed["images_per_s"] / speed["images_per_s_per_teacher"]
     return replace(
         like,
         read_s=speed["busy"]["read"] * steady * setting.label.readers / setting.images,

@@ -16,12 +16,14 @@ and runs the tests. Next: `metrics.py`.
 | tokens for the job server | its client sends one only where RAY_AUTH_MODE asks for it; private | |
 | which files of a working_dir travel | Ray says so only by sending them; private | .gitignore too |
 | names of loggers | Ray's own bars and their notices; private | |
+| `hide` on a log record | Ray Data's console leaves it out, its file does not; private | |
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +38,7 @@ from pyarrow import fs
 from ray.data.checkpoint import CheckpointConfig, IdColumnCheckpointManager
 from ray.util.annotations import RayDeprecationWarning
 
+from ray_st.config import UserError
 from ray_st.nodes import selector
 
 if TYPE_CHECKING:
@@ -189,8 +192,17 @@ def quieten() -> None:
     """Let Ray's libraries speak of warnings only, and not of bars that are off."""
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.data.exceptions").addFilter(_refusals_in_a_file)
     # It says that Ray's bars are off, and how to turn them on; ours show the same.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     # It warns of cores beside accelerators, which teachers need, and of a pool that must not grow.
     for name in ("execution.operators.map_operator", "actor_autoscaler.default_actor_autoscaler"):
         logging.getLogger(f"ray.data._internal.{name}").setLevel(logging.ERROR)
+
+
+def _refusals_in_a_file(record: logging.LogRecord) -> bool:
+    """Keep Ray Data's page on a `UserError` in its log file: on the console that is one line."""
+    error = sys.exc_info()[1]  # in whose handler it logs; a dead actor's is text
+    name = f"{UserError.__module__}.{UserError.__qualname__}: "
+    record.hide = isinstance(error, UserError) or name in str(error)
+    return True

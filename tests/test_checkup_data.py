@@ -276,6 +276,16 @@ def test_more_than_half_of_val_in_train_is_a_failure() -> None:
     assert across({"data.val": ["/a"], "data.train": ["/b"]}, none) == []
 
 
+@pytest.mark.parametrize("pool", ["data.unlabeled", "data.labeled_images"])
+def test_pseudo_labels_are_of_the_images_of_their_pool(pool: str) -> None:
+    none = Copies(same={}, candidates=0, compared=0)
+    images = ["/a", "/b", "/c"]
+    sets = {"data.val": ["/v", "/a"], "data.train": ["/t", "/b"], pool: images, "pseudo": images}
+    assert [(each.where, each.numbers["with"]) for each in across(sets, none)] == [
+        ("data.val", pool), ("data.val", "pseudo"), ("data.train", pool), ("data.train", "pseudo")
+    ]  # fmt: skip
+
+
 def test_files_alike_at_first_and_later_not_are_no_copies(tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.bin" for i in range(3)]
     for path, end in zip(paths, (b"a", b"b", b"a"), strict=True):

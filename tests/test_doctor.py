@@ -194,8 +194,9 @@ def labelled(
 def test_pseudo_labels_are_checked_and_drawn(labelled: tuple[DataConfig, str]) -> None:
     data, pseudo = labelled
     words = ["--pseudo", pseudo, "--all", "--policy.score-threshold"]
-    _, left = doctor(*words, "0", data=data)
+    _, left = doctor(*words, "0", "--data.unlabeled", str(data.unlabeled), data=data)
     assert left["findings"][0]["where"] == "pseudo"
+    assert not [each for each in left["findings"] if " are in pseudo too" in each["what"]]
     assert left["findings"][0]["numbers"]["images"] == 6
     assert "augment" in {each["where"] for each in left["findings"]}
     with Image.open("checked/first_batches.png") as picture:

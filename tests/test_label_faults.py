@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,3 +173,37 @@ def require_same_labels(one: Path, other: Path) -> None:
     for name in ("boxes_xyxy", "scores"):
         pair = (table[name].combine_chunks().flatten().to_numpy() for table in (left, right))
         np.testing.assert_allclose(*pair, rtol=1e-3, atol=1e-3)
+
+
+SOLE = """
+from pathlib import Path
+
+class Sole:
+    classes = ("thing",)
+
+    def __init__(self):
+        Path("licence").open("x").close()  # there is one, and the first process holds it
+
+    def predict(self, images):
+        return [{"boxes_xyxy": [], "scores": [], "class_ids": []} for _ in images]
+"""
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("actors", ["1", "2"])
+def test_a_teacher_that_the_pool_cannot_make_is_one_line(
+    pool: Path, tmp_path: Path, actors: str
+) -> None:
+    (tmp_path / "sole.py").write_text(SOLE)
+    words = [
+        "label", "--images", str(pool), "--teacher", "sole:Sole", "--out", "out",
+        "--address", "local", "--label.actors", "1", actors,
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "ray_st", *words],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    line = "ray-st: teacher: sole:Sole could not be made (FileExistsError: "
+    assert done.stderr.splitlines()[-1].startswith(line)
+    assert "Traceback" not in done.stderr, done.stderr

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
-from ray_st.labeling.meter import Sums, speed
+from ray_st.labeling.meter import Span, Sums, speed
 from ray_st.labeling.pace import limit_words, speed_words
 
 pytestmark = pytest.mark.pure
+
+ALL = Span(20.0, 100.0)
 
 
 def measured(*, gpus: float = 0.0, **changes: Any) -> dict[str, Any]:
     """1200 images in 100 s by two teachers, the first after 20 s."""
     values = {"images": 1200, "predict_s": 150.0, "read_s": 40.0, "first_label_s": 20.0}
-    values |= {"teachers": {"a", "b"}, "bare_images_per_s": 8.0, **changes}
+    values |= {"teachers": {"a": ALL, "b": ALL}, "bare_images_per_s": 8.0, **changes}
     return speed(Sums(**values), 100.0, readers=2, gpus_per_actor=gpus)
 
 
@@ -31,7 +33,24 @@ def test_speed_by_hand() -> None:
 
 
 def test_one_teacher_is_not_told_twice() -> None:
-    assert speed_words(measured(teachers={"a"})).startswith("12.0 images/s, 150% of the bare")
+    assert speed_words(measured(teachers={"a": ALL})).startswith("12.0 images/s, 150% of the bare")
+
+
+@pytest.mark.parametrize(
+    ("spans", "teachers"),
+    [
+        ([ALL, Span(20, 60), Span(62, 100)], 2),  # the second died, and the third came for it
+        ([Span(20, 50), Span(21, 50), Span(60, 100), Span(60, 99)], (80 + 78) / 80),  # two shards
+        ([ALL, Span(60, 100)], 1.5),  # a node that came in the middle
+        ([Span(20, 60), Span(20, 60), ALL], 2),  # two that went in the middle
+        ([Span(20, 20)], 1),
+    ],
+)
+def test_who_came_for_another_is_not_counted_beside_it(spans: list[Span], teachers: float) -> None:
+    found = measured(gpus=0.5, teachers=dict(enumerate(spans)))
+    assert found["images_per_s_per_teacher"] == pytest.approx(12 / teachers)
+    assert found["images_per_s_per_accelerator"] == pytest.approx(24 / teachers)
+    assert found["busy"]["predict"] == pytest.approx(150 / (80 * teachers))
 
 
 def test_of_a_run_that_labelled_nothing_nothing_is_said() -> None:

@@ -44,7 +44,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
 
 
-def refused(address: str) -> str:
+def refused(address: str | None) -> str:
     begun = time.monotonic()
     with pytest.raises(UserError) as caught, connected(address):
         pass
@@ -65,6 +65,18 @@ def test_a_cluster_that_wants_a_token_and_gets_none(
         line = refused(address)
         assert line.startswith(f"address: the Ray cluster at {address!r} wants its token, ")
         assert "; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN " in line
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_a_cluster_named_by_the_environment_that_wants_a_token(
+    head: Head, monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", head.gcs_address)
+    line = refused(address)
+    assert line.startswith(f"address: the Ray cluster at {head.gcs_address!r} wants its token, ")
+    assert "; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN " in line
 
 
 @pytest.mark.cluster
@@ -121,9 +133,13 @@ def test_what_a_cluster_may_grow_to(head: Head, grows_to: str, said: list[str]) 
 
 @pytest.mark.pure
 @pytest.mark.usefixtures("no_token")
-def test_what_is_no_cluster() -> None:
+def test_what_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = free_ports(1)
     assert refused(f"127.0.0.1:{port}").startswith(
         f"address: nothing answers at '127.0.0.1:{port}'"
     )
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    line = refused(None)
+    assert line.startswith(f"address: nothing answers at '127.0.0.1:{port}'")
+    assert line.endswith(", or unset RAY_ADDRESS and leave --address out to run on this machine")
     assert refused(f"ray://127.0.0.1:{port}").startswith("address: nothing answers at 'ray://")

@@ -23,6 +23,10 @@ from ray_st.ray_compat import quieten
 # and a trainer must be able to start side by side, or they wait for each other for ever.
 _LEAST_LOCAL_CPUS = 8
 GROWS_TO = "RAY_ST_GROWS_TO"  # what all nodes of an autoscaled cluster have; set for its head
+_SET_TOKEN = (
+    "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the token of the cluster or "
+    "RAY_AUTH_TOKEN_PATH to a file that holds it"
+)
 _CONNECT_S = 10
 _ASK_S = 5
 # What a cluster answers without looking, unless it wants a token first: its head, and the server of
@@ -41,10 +45,13 @@ def connected(address: str | None) -> Iterator[str | None]:
         address: `local` starts Ray on this machine for the length of the block; `auto` or an
             address joins a cluster. None: `auto` inside a job, else `local`.
     """
-    _require_listener(address)
-    wants_token = _wants_token(address)
+    found = os.environ.get("RAY_ADDRESS", address) if address in (None, "auto") else address
+    unset = "" if found == address else "unset RAY_ADDRESS and "
+    here = f"{unset}leave --address out to run on this machine"
+    _require_listener(found, here)
+    wants_token = _wants_token(found)
     if wants_token and not _has_token():
-        raise _no_token(address)
+        raise _no_token(found)
     address = address or ("auto" if in_job() else "local")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     dashboard = None
@@ -54,13 +61,13 @@ def connected(address: str | None) -> Iterator[str | None]:
         else:
             dashboard = _dashboard(ray.init(address=address, **quiet))
     except ray.exceptions.AuthenticationError as error:
-        raise _no_token(address) from error
+        raise _no_token(found or address) from error
     except ConnectionError as error:
         if wants_token:
-            raise _no_token(address) from error
+            raise _no_token(found) from error
         raise UserError(
-            f"address: no Ray cluster answers at {address!r}; start one with `ray start --head`, "
-            "or leave --address out to run on this machine"
+            f"address: no Ray cluster answers at {found or address!r}; start one with `ray start "
+            f"--head`, {_SET_TOKEN} if it wants one, or {here}"
         ) from error
     quieten()
     try:
@@ -87,8 +94,11 @@ def local_cpus() -> int:
     return max(_LEAST_LOCAL_CPUS, os.cpu_count() or 1)
 
 
-def _require_listener(address: str | None) -> None:
-    """Refuse HOST:PORT where nothing listens: Ray itself would try for minutes."""
+def _require_listener(address: str | None, here: str) -> None:
+    """Refuse HOST:PORT where nothing listens: Ray itself would try for minutes.
+
+    `here`: how to do without a cluster.
+    """
     found = _host_and_port(address)
     if found is None:
         return
@@ -97,7 +107,7 @@ def _require_listener(address: str | None) -> None:
     except OSError as error:
         raise UserError(
             f"address: nothing answers at {address!r} ({error}); check host, port and tunnel, "
-            "or leave --address out to run on this machine"
+            f"or {here}"
         ) from error
 
 
@@ -134,7 +144,7 @@ def _has_token() -> bool:
 def _no_token(address: str | None) -> UserError:
     return UserError(
         f"address: the Ray cluster at {address!r} wants its token, and has been sent none or "
-        "another; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the token of the cluster"
+        f"another; {_SET_TOKEN}"
     )
 
 

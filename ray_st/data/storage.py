@@ -29,10 +29,15 @@ def absolute(uri: str) -> str:
     """Give the one form that rows hold: an absolute local path, or the full remote URI."""
     if is_remote(uri):
         return uri
-    if uri.lower().startswith("file://"):
-        # Only here are %-escapes decoded: a file URI is the one local form that has them.
-        uri = unquote(uri[len("file://") :].removeprefix("localhost"))
-    return str(os.path.abspath(uri))  # noqa: PTH100 - pathlib's resolve() would follow links
+    return str(os.path.abspath(_plain(uri)))  # noqa: PTH100 - pathlib's resolve() would follow links
+
+
+def _plain(uri: str) -> str:
+    """Give the path of a file URI; whatever else stays as it is."""
+    if not uri.lower().startswith("file://"):
+        return uri
+    # Only here are %-escapes decoded: a file URI is the one local form that has them.
+    return unquote(uri[len("file://") :].removeprefix("localhost"))
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -55,7 +60,7 @@ def join(folder: str, name: str) -> str:
         return name
     body, options = split_options(folder)
     if not is_remote(folder):
-        return os.path.normpath(os.path.join(folder, name))  # noqa: PTH118 - strings throughout
+        return os.path.normpath(os.path.join(_plain(folder), name))  # noqa: PTH118 - strings throughout
     scheme, _, rest = body.partition("://")
     return f"{scheme}://{posixpath.normpath(posixpath.join(rest, name))}{options}"
 

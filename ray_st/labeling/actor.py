@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray
 import torch
 
+from ray_st.config import UserError
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.views import Views
 from ray_st.labeling.looks import Looks
@@ -45,7 +46,12 @@ class TeacherActor:
         """
         source = ray.get(source) if isinstance(source, ray.ObjectRef) else source
         torch.set_num_threads(max(1, int(cpus)))
-        self._teacher: Predictor = source.load("cuda" if gpus > 0 else "cpu", looks)
+        try:
+            self._teacher: Predictor = source.load("cuda" if gpus > 0 else "cpu", looks)
+        except UserError as error:
+            if meter is not None:  # of what ends an actor's start Ray keeps a traceback alone
+                meter.refused(str(error))
+            raise
         self._counter, self._meter = counter, meter
         self._name = uuid.uuid4().hex
         self._schema = schema

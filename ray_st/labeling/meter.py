@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -23,6 +23,13 @@ _WORTH_A_PROBE = 5000  # images; it takes two seconds of one teacher
 _MOST_REASONS = 3  # that are named when too many images fail
 
 
+class Span(NamedTuple):
+    """From the start of a teacher's first batch to the end of its last, on one clock."""
+
+    begun_s: float
+    ended_s: float
+
+
 @dataclass(kw_only=True)
 class Sums:
     """What was told so far; seconds are of the processes that did the work, added up."""
@@ -32,9 +39,10 @@ class Sums:
     reasons: Counter[str] = field(default_factory=Counter)
     read_s: float = 0.0
     predict_s: float = 0.0
-    teachers: set[str] = field(default_factory=set)
+    teachers: dict[str, Span] = field(default_factory=dict)  # of each that ever lived
     first_label_s: float | None = None  # since the sums were begun
     bare_images_per_s: float | None = None  # of one teacher alone with its model
+    refusal: str | None = None  # the line of a teacher that could not be made
     begun: float = field(default_factory=time.monotonic)
 
 
@@ -59,10 +67,11 @@ class _Book:
         reasons: list[str],
         empty: int,
     ) -> None:
-        sums = self._sums
+        sums, now = self._sums, time.monotonic()
         if sums.first_label_s is None:
-            sums.first_label_s = time.monotonic() - sums.begun
-        sums.teachers.add(teacher)
+            sums.first_label_s = now - sums.begun
+        first = sums.teachers.get(teacher, Span(now - seconds, now))
+        sums.teachers[teacher] = first._replace(ended_s=now)
         sums.images += images
         sums.predict_s += seconds
         sums.failures += failures
@@ -76,6 +85,9 @@ class _Book:
 
     def probed(self, images_per_s: float) -> None:
         self._sums.bare_images_per_s = images_per_s
+
+    def refused(self, line: str) -> None:
+        self._sums.refusal = line
 
     def sums(self) -> Sums:
         return self._sums
@@ -123,6 +135,10 @@ class Meter:
         """Say how fast a bare model is."""
         self.book.probed.remote(images_per_s)
 
+    def refused(self, line: str) -> None:
+        """Say why no teacher could be made here, before the process ends of it."""
+        ray.get(self.book.refused.remote(line))
+
     def sums(self) -> Sums:
         """What was told so far."""
         found: Sums = ray.get(self.book.sums.remote())
@@ -144,11 +160,29 @@ def metered(config: LabelConfig, images: int, run: str) -> Iterator[Meter | None
             meter.end()
 
 
+def at_work(spans: Iterable[Span]) -> float:
+    """How many teachers were at work, on the average of the time in which there were any.
+
+    One that begins after another's end has taken its place, as after a death or in the next shard,
+    and the place counts through the gap.
+    """
+    places: list[Span] = []
+    for span in sorted(spans):
+        free = [place for place in places if place.ended_s <= span.begun_s]
+        taken = max(free, key=lambda place: place.ended_s, default=span)
+        places = [place for place in places if place is not taken]
+        places.append(taken._replace(ended_s=span.ended_s))
+    if not places:
+        return 1.0
+    length_s = max(place.ended_s for place in places) - min(place.begun_s for place in places)
+    return sum(place.ended_s - place.begun_s for place in places) / length_s if length_s else 1.0
+
+
 def speed(sums: Sums, seconds: float, *, readers: int, gpus_per_actor: float) -> dict[str, Any]:
     """What a summary says of a run that took so long; empty where nothing was labelled."""
     if not sums.images or seconds <= 0:
         return {}
-    teachers = max(1, len(sums.teachers))
+    teachers = at_work(sums.teachers.values())
     rate = sums.images / seconds
     steady = seconds - (sums.first_label_s or 0.0)
     busy = {

@@ -206,14 +206,15 @@ def _failures(outcomes: pa.Table) -> int:
 
 
 def _looking(meter: Meter, limit: FailureLimit, before: int) -> Callable[[], None]:
-    """A look at the failures of this shard while it is labelled; `before`: of earlier runs."""
+    """A look at what went wrong in this shard while it is labelled; `before`: of earlier runs."""
     counted = meter.sums().failures  # of other shards
 
     def look() -> None:
-        if limit.most is not None:
-            sums = meter.sums()
-            often = [reason for reason, _ in sums.reasons.most_common(2)]
-            limit.require(before + sums.failures - counted, often)
+        sums = meter.sums()
+        if sums.refusal is not None:
+            raise UserError(sums.refusal)
+        often = [reason for reason, _ in sums.reasons.most_common(2)]
+        limit.require(before + sums.failures - counted, often)
 
     return look
 

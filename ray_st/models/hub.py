@@ -7,7 +7,6 @@ In: the name of a backbone, and a start. Out: names, tensors, a normalisation. N
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -16,6 +15,7 @@ from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, split_mode
 from torch import Tensor
 
 from ray_st.config import UserError
+from ray_st.data import storage
 from ray_st.models import tf_mobilenet
 from ray_st.models.weight_files import USUAL, Normalisation, reason_of
 
@@ -50,13 +50,14 @@ def normalisation_of(backbone: str, start: str) -> Normalisation | None:
     return None if about is None else Normalisation(mean=about.mean, std=about.std)
 
 
-def normalisation_of_file(path: Path, backbone: str) -> Normalisation | None:
-    """What a local file expects, where its place or the backbone's name tells; else None.
+def normalisation_of_file(uri: str, backbone: str) -> Normalisation | None:
+    """What a file expects, where its place or the backbone's name tells; else None.
 
     Its place does inside the hub's own cache (.../models--timm--NAME.TAG/...). A backbone's name
     tells nothing of a file, but for the one that was made for weights of one kind.
     """
-    names = (p.removeprefix(_CACHED) for p in path.absolute().parts if p.startswith(_CACHED))
+    parts = storage.absolute(uri).split("/")
+    names = (each.removeprefix(_CACHED) for each in parts if each.startswith(_CACHED))
     if (name := next(filter(timm.is_model_pretrained, names), None)) is not None:
         about = get_pretrained_cfg(name)
         return Normalisation(mean=about.mean, std=about.std)

@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
 from torch import Tensor, nn
 
 from ray_st.config import UserError, require
+from ray_st.data import storage
 from ray_st.models import ModelConfig
+from ray_st.models.files import stands
 from ray_st.models.fitting import Loaded, counted_names, fitted, require_fit
-from ray_st.models.saved import CARD, WEIGHTS, SavedModel, read_files, read_model
+from ray_st.models.saved import (
+    WEIGHTS,
+    SavedModel,
+    has_card,
+    model_folder,
+    read_files,
+    read_model,
+)
 from ray_st.models.spinenet import SIZES
 from ray_st.models.weight_files import (
     Normalisation,
@@ -42,7 +50,8 @@ class InitConfig:
     start: Literal["random", "imagenet", "imagenet++", "simclr", "teacher"] = "random"
     """imagenet, imagenet++ (Noisy Student) and simclr start the backbone, teacher all of it."""
     weights: str | None = None
-    """Model folder, or a .safetensors, .pth, .pt or .npz file; by default timm's, from the hub."""
+    """Model folder, or a .safetensors, .pth, .pt or .npz file, here or in a bucket; by default
+    timm's, from the hub."""
     partial: bool = False
     """Load what fits of `weights` and record the rest in summary.json, instead of refusing."""
     mean: tuple[float, float, float] | None = None
@@ -160,22 +169,22 @@ def _source(config: ModelConfig, init: InitConfig) -> tuple[str, Weights]:
         name, tensors = hub.download(backbone, init.start)
         pixels = hub.normalisation_of(backbone, init.start)
         return name, Weights(tensors=tensors, normalisation=pixels)
-    path = Path(init.weights)
-    folder = path.parent if path.name in (WEIGHTS, CARD) else path
-    if (folder / CARD).is_file():
+    folder, inside = model_folder(init.weights), storage.join(init.weights, WEIGHTS)
+    if has_card(folder, "init.weights"):
         return init.weights, _of_folder(folder, config, init)
-    if path.is_dir() and not (path / WEIGHTS).is_file():
+    is_inside = stands(inside, "init.weights")
+    if not is_inside and storage.is_folder(init.weights):
         raise UserError(
-            f"init.weights: {path} is a folder without {WEIGHTS}; pass the --out folder of "
+            f"init.weights: {init.weights} is a folder without {WEIGHTS}; pass the --out folder of "
             "`ray-st pretrain`, or a file of weights"
         )
-    file = path / WEIGHTS if path.is_dir() else path
+    file = inside if is_inside else init.weights
     weights = read_weights(file)
     pixels = weights.normalisation or hub.normalisation_of_file(file, backbone)
     return init.weights, replace(weights, normalisation=pixels)
 
 
-def _of_folder(folder: Path, config: ModelConfig, init: InitConfig) -> Weights:
+def _of_folder(folder: str, config: ModelConfig, init: InitConfig) -> Weights:
     saved = read_files(folder, "init.weights")
     task, where = saved.card.task, f"init.weights: {folder} holds"
     if task not in _STARTS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,11 +17,13 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ray_st.config import UserError, as_dict, convert, require
+from ray_st.data import storage
 from ray_st.models import ModelConfig, build
+from ray_st.models.files import read_file, stands
 from ray_st.models.folded import folded
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -97,7 +100,7 @@ def save_tensors(folder: Path, weights: Mapping[str, Tensor], card: ModelCard) -
 
 
 def read_model(path: str | Path, what: str) -> SavedModel:
-    """Read a model folder; `what` names the flag in the error of a wrong one.
+    """Read a model folder, here or in a bucket; `what` names the flag in the error of a wrong one.
 
     A model that cannot be built, or weights that are not its own, are refused here and not in a
     worker.
@@ -113,38 +116,52 @@ def read_model(path: str | Path, what: str) -> SavedModel:
 
 
 def read_files(path: str | Path, what: str) -> SavedModel:
-    """Read the two files of a folder, which need not hold a whole model."""
-    folder = Path(path)
-    folder = folder.parent if folder.name in (WEIGHTS, CARD) else folder
+    """Read the two files of a folder or bucket, which need not hold a whole model."""
+    folder = model_folder(path)
     for name in (CARD, WEIGHTS):
-        if not (folder / name).is_file():
+        if not stands(storage.join(folder, name), what):
             raise UserError(
                 f"{what}: {folder} holds no {name}; pass the --out folder of `ray-st train`"
             )
-    card = _read_card(folder / CARD, what)
+    card = _read_card(folder, what)
+    file = storage.join(folder, WEIGHTS)
+    weights = read_file(file, what)
     try:
-        with safe_open(folder / WEIGHTS, "pt"):  # reads the header, and compares the file's size
-            pass
-    except (SafetensorError, OSError, ValueError) as error:
+        safetensors.torch.load(weights)  # reads the header, and compares the file's size
+    except SafetensorError as error:
         raise UserError(
-            f"{what}: {folder / WEIGHTS} is damaged or no safetensors file ({error}); copy it again"
+            f"{what}: {file} is damaged or no safetensors file ({error}); copy it again"
         ) from error
-    return SavedModel(weights=(folder / WEIGHTS).read_bytes(), card=card)
+    return SavedModel(weights=weights, card=card)
 
 
-def _read_card(path: Path, what: str) -> ModelCard:
+def model_folder(path: str | Path) -> str:
+    """The folder of a model that is named by itself or by one of its two files."""
+    text = str(path)
+    is_file = posixpath.basename(storage.split_options(text)[0]) in (WEIGHTS, CARD)
+    return (storage.folder_of(text) or ".") if is_file else text
+
+
+def has_card(folder: str, what: str) -> bool:
+    """Whether a folder or bucket holds a model; raises as `read_model` does."""
+    return stands(storage.join(folder, CARD), what)
+
+
+def _read_card(folder: str, what: str) -> ModelCard:
+    file = storage.join(folder, CARD)
+    content = read_file(file, what)
     try:
-        text = json.loads(path.read_text())
+        text = json.loads(content)
         card = None if 1 <= text["format"] < FORMAT else _card(text)
     except (ValueError, KeyError, TypeError) as error:
         reason = error if isinstance(error, UserError) else repr(error)
         raise UserError(
-            f"{what}: {path} is not a model card ({reason}); "
+            f"{what}: {file} is not a model card ({reason}); "
             "pass the --out folder of `ray-st train`"
         ) from error
     if card is None:
         raise UserError(
-            f"{what}: {path.parent} was written by an older ray-st (format {text['format']}, this "
+            f"{what}: {folder} was written by an older ray-st (format {text['format']}, this "
             f"one reads {FORMAT}); train it again"
         )
     return card

@@ -1,17 +1,20 @@
 """A file of weights, whoever wrote it -> tensors under timm's names.
 
-In: .safetensors, .pth, .pt or .npz of timm, of torchvision (ResNets, MobileNetV2) or of ours. Out:
-`Weights`: of a whole model of ours the backbone alone. Nothing is unpickled but tensors.
+In: .safetensors, .pth, .pt or .npz of timm, of torchvision (ResNets, MobileNetV2) or of ours, here
+or in a bucket. Out: `Weights`: of a whole model of ours the backbone alone. Nothing is unpickled
+but tensors.
 Next: `hub.py`.
 """
 
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,8 @@ import torch
 from torch import Tensor
 
 from ray_st.config import UserError
+from ray_st.data import storage
+from ray_st.models.files import stands
 from ray_st.models.torchvision_names import is_mobilenetv2, timm_name
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that hold the tensors
@@ -64,37 +69,37 @@ class Weights:
     normalisation: Normalisation | None = None
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: str | Path) -> Weights:
     """Read a file; raises `UserError` for one that is none, is damaged or holds no tensors."""
     tensors = read_tensors(path, "init.weights", ", or a model folder")
     try:
-        normalisation = _beside(path)
+        normalisation = _beside(str(path))
     except Exception as error:  # of JSON, of numbers, of the disk
         raise _unreadable(path, "init.weights", error) from error
     found = named(tensors)
     return Weights(tensors=found.tensors, normalisation=found.normalisation or normalisation)
 
 
-def read_tensors(path: Path, field: str, others: str = "") -> dict[str, Tensor]:
+def read_tensors(path: str | Path, field: str, others: str = "") -> dict[str, Tensor]:
     """Read a file's tensors under its own names; `field` opens each error, raised as above.
 
     `others` is what `field` takes beside such files.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None or not path.is_file():
+    reader = _READERS.get(posixpath.splitext(_name(str(path)))[1].lower())
+    if reader is None or not stands(str(path), field):
         raise UserError(
             f"{field}: {path} must be a file that ends in {', '.join(_READERS)}{others}; "
             "check the path"
         )
     try:
-        tensors = _unwrapped(reader(path))
+        tensors = _unwrapped(reader(storage.read(str(path))))
     except Exception as error:  # of five libraries, each with errors of its own
         raise _unreadable(path, field, error) from error
     require_finite(tensors, path, field)
     return tensors
 
 
-def _unreadable(path: Path, field: str, error: Exception) -> UserError:
+def _unreadable(path: str | Path, field: str, error: Exception) -> UserError:
     return UserError(
         f"{field}: {path} cannot be read ({reason_of(error)}); it must be whole and hold "
         "tensors only, as torch.save(model.state_dict(), FILE) writes them"
@@ -163,12 +168,17 @@ def _unwrapped(content: object) -> dict[str, Tensor]:
     raise ValueError("it holds no tensors by name")
 
 
-def _beside(path: Path) -> Normalisation | None:
+def _name(uri: str) -> str:
+    """What a file is called in its folder."""
+    return posixpath.basename(storage.split_options(uri)[0])
+
+
+def _beside(uri: str) -> Normalisation | None:
     """What a folder of timm's hub says of its weights."""
-    config = path.with_name(_HUB_CONFIG)
-    if path.name != _HUB_WEIGHTS or not config.is_file():
+    config = storage.join(storage.folder_of(uri), _HUB_CONFIG)
+    if _name(uri) != _HUB_WEIGHTS or not storage.exists(config):
         return None
-    about = json.loads(config.read_text())
+    about = json.loads(storage.read(config))
     about = about.get("pretrained_cfg") if isinstance(about, Mapping) else None
     if not isinstance(about, Mapping) or not {"mean", "std"} <= about.keys():
         return None
@@ -178,16 +188,16 @@ def _beside(path: Path) -> Normalisation | None:
     return Normalisation(mean=tuple(mean), std=tuple(std))
 
 
-def _read_safetensors(path: Path) -> object:
-    return safetensors.torch.load_file(path)
+def _read_safetensors(content: bytes) -> object:
+    return dict(sorted(safetensors.torch.load(content).items()))  # which come in any order
 
 
-def _read_torch(path: Path) -> object:
-    return torch.load(path, weights_only=True, map_location="cpu")
+def _read_torch(content: bytes) -> object:
+    return torch.load(BytesIO(content), weights_only=True, map_location="cpu")
 
 
-def _read_npz(path: Path) -> object:
-    with np.load(path, allow_pickle=False) as arrays:
+def _read_npz(content: bytes) -> object:
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 

@@ -1,6 +1,6 @@
 """The paper's models and how large they are in print: the oracle of our own.
 
-In: the recipes. Out: `ROWS`, and what `measure` finds for one of them. Next: `saved.py`.
+In: the recipes. Out: `ROWS`, and what `measure` finds for one of them. Next: `files.py`.
 
 Printed figures are those of the authors' model zoo and of the paper's tables. A recount is from
 the layers of the released code (paper.md 5.7). Where there is one, it is what we hold ourselves

@@ -53,7 +53,7 @@ def _labelling(uri: str, summary: Mapping[str, Any]) -> LabelRates:
         )
     label = _section(uri, "label", LabelConfig)
     images = speed["images_per_s"] * seconds
-    teachers = round(speed["images_per_s"] / speed["images_per_s_per_teacher"])
+    teachers = speed["images_per_s"] / speed["images_per_s_per_teacher"]
     steady = seconds - (speed["first_label_s"] or 0.0)
     busy = speed["busy"]
     store = Store(storage.join(storage.absolute(uri), "raw"))
@@ -70,7 +70,8 @@ def _labelling(uri: str, summary: Mapping[str, Any]) -> LabelRates:
         view_bytes=3.0 * side**2,
         device="cuda" if label.gpus_per_actor > 0 else "cpu",
         shares_cores=False,
-        source=f"{uri}, {label.readers} readers and {teachers} teachers; writing not told apart",
+        source=f"{uri}, {label.readers} readers and {teachers:.3g} teachers; writing not told "
+        "apart",
     )
 
 

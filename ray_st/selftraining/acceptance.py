@@ -10,11 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ray_st.config import UserError, as_dict, convert, require
 from ray_st.data import parquet, storage
@@ -23,7 +21,8 @@ from ray_st.data.rows import kind_of, label_row
 from ray_st.labeling.policy import Choice, Holdout, PolicyConfig, Summed, choose, human_fact
 from ray_st.labeling.pool import raw_kind, raw_parts, raw_rows
 from ray_st.labeling.stored import StoredRows
-from ray_st.models.saved import CARD, read_files, versions
+from ray_st.models.files import stands
+from ray_st.models.saved import has_card, read_files, versions
 from ray_st.selftraining.folder import finished, write_summary
 from ray_st.selftraining.record import SUMMARY
 from ray_st.training.loop import PREDICTIONS
@@ -118,10 +117,12 @@ def read_holdout(
             "policy.holdout: is missing, and policy.target_precision needs it; pass "
             f"--policy.holdout with {_MADE_BY}"
         )
-    folder = Path(policy.holdout)
+    folder, field = policy.holdout, "policy.holdout"
     # A teacher's folder inside that of a whole run has its images one floor up.
-    val = next((each / _VAL for each in (folder, folder.parent) if (each / _VAL).is_file()), None)
-    if val is None or not (folder / PREDICTIONS).is_file() or (found := finished(folder)) is None:
+    vals = [storage.join(each, _VAL) for each in (folder, storage.join(folder, ".."))]
+    val = next((each for each in vals if stands(each, field)), None)
+    predicted = storage.join(folder, PREDICTIONS)
+    if val is None or not stands(predicted, field) or (found := finished(folder)) is None:
         raise UserError(
             f"policy.holdout: {folder} holds no finished predictions; pass {_MADE_BY} on labelled "
             "images"
@@ -136,7 +137,7 @@ def read_holdout(
             f"policy.holdout: {folder} holds predictions of another model than the teacher of the "
             f"pool; pass {_MADE_BY}"
         )
-    truths, predictions = pq.read_table(val), pq.read_table(folder / PREDICTIONS)
+    truths, predictions = parquet.read(val), parquet.read(predicted)
     if {kind_of(truths.schema), kind_of(predictions.schema)} != {kind}:
         raise UserError(
             f"policy.holdout: {folder} is of another task than the pool; pass {_MADE_BY}"
@@ -151,11 +152,12 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: measured.get(name) for name in summary.get("figures", ())[:2]}
 
 
-def _model_of(folder: Path, summary: Mapping[str, Any]) -> str | None:
+def _model_of(folder: str, summary: Mapping[str, Any]) -> str | None:
     """Whose predictions these are: `eval` says so, and a model's own folder holds it."""
     if "model_sha256" in summary:
         return str(summary["model_sha256"])
-    return read_files(folder, "policy.holdout").digest if (folder / CARD).is_file() else None
+    what = "policy.holdout"
+    return read_files(folder, what).digest if has_card(folder, what) else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

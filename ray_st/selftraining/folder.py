@@ -13,7 +13,7 @@ from typing import Any
 
 from ray_st.config import UserError
 from ray_st.data import storage
-from ray_st.models.saved import CARD
+from ray_st.models.saved import has_card
 from ray_st.selftraining.lease import LOCK
 from ray_st.selftraining.record import RECIPE, SUMMARY
 from ray_st.training.checkpoints import finite
@@ -100,10 +100,12 @@ def finished(out: str | Path) -> dict[str, Any] | None:
 
 def require_one_model(path: str, what: str) -> None:
     """Refuse the folder of a whole run where one of its models is wanted; `what` is the flag."""
-    held = [name for name in ("teacher", "student") if (Path(path) / name / CARD).is_file()]
-    if held and not (Path(path) / CARD).is_file():
-        models = " or ".join(str(Path(path) / name) for name in held)
-        raise UserError(f"{what}: {path} holds a whole run; pass one of its models: {models}")
+    models = [storage.join(path, name) for name in ("teacher", "student")]
+    held = [model for model in models if has_card(model, what)]
+    if held and not has_card(path, what):
+        raise UserError(
+            f"{what}: {path} holds a whole run; pass one of its models: {' or '.join(held)}"
+        )
 
 
 def write_summary(out: str | Path, summary: Mapping[str, Any]) -> None:

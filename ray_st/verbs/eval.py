@@ -40,7 +40,7 @@ class EvalVerb(Verb):
     """Measure a model."""
 
     model: str
-    """Model folder that `ray-st train` left."""
+    """Model folder that `ray-st train` left, here or in a bucket."""
     data: str
     """Labelled images: coco:PATH, or a path or URI ending in .json."""
     images: str | None = None

@@ -29,7 +29,7 @@ class ExportModelVerb(OwnFolder):
     """Write a model for other programs."""
 
     model: str
-    """Model folder that `ray-st train` left."""
+    """Model folder that `ray-st train` left, here or in a bucket."""
     format: Format
     """onnx: model.onnx, for onnxruntime and others. torch: model.pt2, for torch.export.load."""
     outputs: Wanted = "labels"

@@ -39,8 +39,9 @@ class LabelVerb(Verb):
     """The pool: a manifest that `ray-st index` left, for any size; a folder (path or URI), or
     coco:PATH whose labels are ignored."""
     teacher: str
-    """Model folder that `ray-st train` left, or torchvision:NAME, torchvision:NAME:FILE,
-    hf:FOLDER_OR_ID, onnx:FILE, module:Class of your own: docs/teachers.md."""
+    """Model folder that `ray-st train` left, here or in a bucket, or torchvision:NAME,
+    torchvision:NAME:FILE, hf:FOLDER_OR_ID, onnx:FILE, module:Class of your own:
+    docs/teachers.md."""
     classes: str | None = None
     """Classes of the labels: a file with a name a line, or the labelled set that a student will
     learn from. None: the teacher's."""
