@@ -24,9 +24,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +117,7 @@ def checkpointed(
     Yields:
         Says how many files could not be written, once an execution has ended.
     """
-    unwritten: list[int] = []
+    name, watch = uuid.uuid4().hex, _Watch(each_step, [])
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     # The new one starts 32 processes to read the footers of a few small files, for each execution.
@@ -133,11 +135,15 @@ def checkpointed(
     context.checkpoint_config = config
     context.custom_execution_callback_classes = [
         *context.custom_execution_callback_classes,
-        _calling(each_step, unwritten),
+        _calling(name),
     ]
     with ray.data.DataContext.current(context), warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        yield lambda: sum(unwritten)
+        _watches[name] = watch
+        try:
+            yield lambda: sum(watch.unwritten)
+        finally:
+            del _watches[name]
 
 
 class _IdsAtOnce(IdColumnCheckpointManager):  # type: ignore[misc]
@@ -163,20 +169,40 @@ class _IdsAtOnce(IdColumnCheckpointManager):  # type: ignore[misc]
         return ray.put(ids), ids.nbytes
 
 
-def _calling(each_step: Callable[[], None], unwritten: list[int]) -> type[Any]:
-    """An execution callback; Ray makes its instance, and passes nothing."""
+@dataclass(frozen=True)
+class _Watch:
+    """What an execution of this process is to call, and where it counts files not written."""
+
+    each_step: Callable[[], None]
+    unwritten: list[int]
+
+
+_watches: dict[str, _Watch] = {}
+
+
+def _calling(name: str) -> type[Any]:
+    """An execution callback; Ray makes its instance, and passes nothing.
+
+    Ray sends the class with every task. It holds a name alone: what a watch reaches would bring
+    torch into each process that reads or writes, a few seconds and 300 MB.
+    """
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
     class EachStep(ExecutionCallback):  # type: ignore[misc]
         def on_execution_step(self, executor: object) -> None:
             del executor
-            each_step()
+            _watch(name).each_step()
 
         def after_execution_succeeds(self, executor: Any) -> None:
             writes = (op for op in executor._topology if op.name == "Write")
-            unwritten.extend(op.metrics.num_tasks_failed for op in writes)
+            _watch(name).unwritten.extend(op.metrics.num_tasks_failed for op in writes)
 
     return EachStep
+
+
+def _watch(name: str) -> _Watch:
+    """What stands under a name; a function, so that the class above names it and holds nothing."""
+    return _watches[name]
 
 
 def hurry_starts(scaling: ScalingConfig) -> None:
