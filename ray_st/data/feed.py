@@ -82,11 +82,13 @@ class TrainingBlocks:
     share: Share
     first_step: int
     last_step: int
+    most_steps: int | None = None  # in a block
 
     @property
     def steps_per_block(self) -> int:
         """Whole steps, so that a batch never waits for two tasks."""
-        return max(1, BLOCK_IMAGES * self.share.num_workers // self.batch_size)
+        steps = max(1, BLOCK_IMAGES * self.share.num_workers // self.batch_size)
+        return steps if self.most_steps is None else min(steps, self.most_steps)
 
     def __len__(self) -> int:
         return -(-(self.last_step - self.first_step) // self.steps_per_block)

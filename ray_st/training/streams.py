@@ -35,6 +35,7 @@ class Stream:
     view_seed: int  # decides how each is shown
     loaders: int  # most loading tasks at once, a worker; 0: a thread of the worker
     reached: Callable[[int], None] | None = None  # told how many steps are done; never waits
+    most_steps: int | None = None  # that are loaded at once
 
     def batches(
         self, first_step: int, last_step: int, share: Share
@@ -50,7 +51,10 @@ class Stream:
             share=share,
             first_step=first_step,
             last_step=last_step,
+            most_steps=self.most_steps,
         )
+        if self.reached is not None:
+            self.reached(first_step)  # those of an earlier try
         own = share.of(self.batch_size)
         step = first_step
         with closing(in_order(blocks, batch_size=own, loaders=self.loaders)) as found:
