@@ -15,6 +15,8 @@ and runs the tests. Next: `metrics.py`.
   environment only | 60 s |
 | tokens for the job server | its client sends one only where RAY_AUTH_MODE asks for it; private | |
 | which files of a working_dir travel | Ray says so only by sending them; private | .gitignore too |
+| the thread that makes batches | it holds blocks, is told to end and not waited for; private | a
+  process that lets a block go after `ray.shutdown` ends there |
 | names of loggers | Ray's own bars and their notices; private | |
 | `hide` on a log record | Ray Data's console leaves it out, its file does not; private | |
 """
@@ -24,6 +26,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -212,6 +216,20 @@ def hurry_starts(scaling: ScalingConfig) -> None:
     """
     if scaling.elasticity_enabled:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
+
+
+def wait_for_batching(limit_s: float = 10.0) -> None:
+    """Let the threads end that made batches of datasets whose iteration was closed.
+
+    To be called before `ray.shutdown`: a process that touches Ray afterwards, if only to let go of
+    a block, is ended on the spot, with status 1 and without a word.
+    """
+    until = time.monotonic() + limit_s
+    while running := [one for one in threading.enumerate() if one.name == "iter_threaded"]:
+        left_s = until - time.monotonic()
+        if left_s <= 0:  # of an iteration that nobody closed
+            return
+        running[0].join(left_s)
 
 
 def quieten() -> None:

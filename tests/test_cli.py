@@ -264,6 +264,22 @@ def test_missing_images_and_models(world, capsys):
         assert said in line
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("classes:nowhere", "/nowhere: images are listed from "),
+        ("nowhere", "labels are read from "),
+        ("clases:nowhere", "a data URI starts with one of: "),
+        ("coco:none.json", "/none.json: a COCO file must be "),
+    ],
+)
+def test_joint_images_that_cannot_be_read(world, capsys, images, said):
+    words = [*command("train", world), "--train.joint.images", images]
+    line = refused(capsys, words, world)
+    assert line.startswith("train.joint.images: ")
+    assert said in line
+
+
 def test_a_pool_of_no_images(world, capsys):
     Path("empty").mkdir()
     line = refused(capsys, [*command("label", world), "--images", "empty"], world)

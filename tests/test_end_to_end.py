@@ -181,6 +181,22 @@ def test_numbers_that_go_bad_end_a_run_in_one_line(world: Path, tmp_path: Path) 
     assert not (out / "summary.json").exists()
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_run_in_the_calling_process_ends_in_one_line_while_images_are_loaded(
+    world: Path, tmp_path: Path, attempt: int
+) -> None:
+    """What still loads must not touch Ray after its end: such a process dies without a word."""
+    out = tmp_path / f"diverged{attempt}"
+    wild = ["--train.steps=20", "--train.lr=1e30", "--train.warmup-steps=0"]
+    wild += ["--train.max-skipped-steps=2", "--train.num-workers=0", "--train.loaders=1"]
+    done = ray_st("train", *flags_of(world, out)[:3], f"--out={out}", "--address=local", *wild)
+    assert done.returncode == 2, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("ray-st: ")]
+    assert len(said) == 1
+    assert said[0].startswith("ray-st: train.max_skipped_steps: the loss or gradient of 3 steps ")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_submitted_job_runs_the_whole_loop(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "job"
     short = ["--no-loop.human-only", "--sweep.alphas=[]", "--train.loaders=1", "--loop.live"]

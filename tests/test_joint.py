@@ -218,6 +218,12 @@ def test_one_value_a_channel():
     [
         ({"batch_size": 4}, "train.joint.batch_size: must be left out without train.joint.images"),
         ({"image_size_px": 64}, "train.joint.image_size_px: must be left out without train.joint"),
+        ({"weight": 0.5}, "train.joint.weight: must be left out without train.joint.images, got 0"),
+        (
+            {"images": "x", "image_size_px": 100_000},
+            "train.joint.image_size_px: must be from 16 ",
+        ),
+        ({"images": "x", "image_size_px": 0}, "train.joint.image_size_px: must be from 16 to 8192"),
         ({"images": "x", "weight": -1}, "train.joint.weight: must be 0 or more, got -1"),
         ({"images": "x", "batch_size": 0}, "train.joint.batch_size: must be at least 1, got 0"),
     ],

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from ray_st.cluster.placement import Need, beside
 from ray_st.cluster.session import resources
 from ray_st.config import UserError
 from ray_st.data.augment import AugmentConfig
-from ray_st.data.labels import Detections
+from ray_st.data.feed import Share
+from ray_st.data.labels import Detections, Origin
 from ray_st.data.sources import open_labeled
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import open_pool
-from ray_st.labeling.live import ROUND_STEPS, LiveRows, Rounds
+from ray_st.labeling.live import BLOCK_STEPS, ROUND_STEPS, LiveRows, Rounds
 from ray_st.labeling.policy import Choice, PolicyConfig
 from ray_st.labeling.recovery import notes
 from ray_st.labeling.store import Store
@@ -35,6 +37,7 @@ from ray_st.selftraining.live import beside_training, live_choice, live_stages, 
 from ray_st.selftraining.stages import label_stage, train_stage
 from ray_st.tasks import make_task
 from ray_st.training.schedule import TrainConfig
+from ray_st.training.streams import Stream
 
 CHOICE = Choice(
     policy=PolicyConfig(score_threshold=0.0),
@@ -199,6 +202,35 @@ def test_a_labelling_that_ended_with_nothing_keeps_nobody_waiting(store, tmp_pat
     with pytest.raises(UserError, match="out: is full"):
         rows.at(np.arange(2), seed=0)
     rows.ended()
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(180)  # what waits for itself waits for ever
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_no_loader_of_small_batches_waits_for_steps_that_wait_for_it(store, tmp_path, loaders):
+    """A block of 64 images is 32 steps of two: more than a round that is yet to be decided."""
+
+    @ray.remote(num_cpus=0)
+    def labelling():
+        time.sleep(600)
+
+    reference = labelling.remote()
+    put(store.shard(0), "a", labelled([1, 2, 3]))
+    rows = live_rows(store, tmp_path, reference)
+    stream = Stream(
+        rows=rows, origin=Origin.PSEUDO, batch_size=2, size_px=16, augment=AugmentConfig(),
+        order_seed=0, view_seed=0, loaders=loaders, reached=rows.reached, most_steps=BLOCK_STEPS,
+    )  # fmt: skip
+    alone = Share(worker=0, num_workers=1)
+    first = [batch.image_ids.tolist() for batch in stream.batches(0, 70, alone)]
+    assert len(first) == 70
+    rows.ended()
+    again = live_rows(store, tmp_path, reference)  # a run that goes on from step 45
+    resumed = replace(stream, rows=again, reached=again.reached)
+    assert [batch.image_ids.tolist() for batch in resumed.batches(45, 70, alone)] == first[45:]
+    again.ended()
+    ray.cancel(reference, force=True)
 
 
 @pytest.mark.cluster

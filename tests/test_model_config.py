@@ -50,6 +50,7 @@ def test_a_misspelt_spinenet_is_a_wrong_backbone_whatever_the_pyramid(name, pyra
         ("norm_momentum", 1.5),
         ("levels", (1, 3)),
         ("image_size_px", 64),
+        ("image_size_px", 100_000),
         ("channels", 0),
         ("head_convs", -1),
         ("anchor_scale", 0.0),

@@ -68,6 +68,14 @@ def test_what_does_not_fit_is_one_line_with_the_sum():
         require_fits(NEEDS, cpus=8, gpus=1)
 
 
+def test_where_there_is_no_gpu_the_field_that_asks_for_one_is_named():
+    with pytest.raises(UserError, match=r"has 0; leave out train\.use_gpu or add nodes$"):
+        require_fits(training_needs(TrainConfig(use_gpu=True), has_pseudo=True), cpus=8, gpus=0)
+    teachers = labeling_needs(LabelConfig(gpus_per_actor=1))
+    with pytest.raises(UserError, match=r"has 0; leave out label\.gpus_per_actor or add nodes$"):
+        require_fits(teachers, cpus=8, gpus=0)
+
+
 @pytest.mark.parametrize(
     ("cpus", "gpus", "expected"),
     [(8, 2, 1), (31, 8, 3), (32, 8, 4), (80, 4, 2), (7, 1, 1)],

@@ -151,6 +151,7 @@ def test_no_step_of_a_run_is_without_a_rate():
         ({"num_workers": 2, "min_workers": 3}, "train.min_workers"),
         ({"num_workers": 2, "min_workers": 0}, "train.min_workers"),
         ({"num_workers": 0, "min_workers": 1}, "train.min_workers"),
+        ({"num_workers": 0, "min_workers": 0}, "train.min_workers"),
         ({"held_images": -1}, "train.held_images"),
         ({"pseudo_batch_size": 0}, "train.pseudo_batch_size"),
         ({"accumulate": 0}, "train.accumulate"),
@@ -229,3 +230,13 @@ def test_synchronised_batchnorm_is_refused_only_where_pytorch_has_none():
     TrainConfig(sync_batchnorm=True, num_workers=2, use_gpu=True)
     TrainConfig(sync_batchnorm=True, num_workers=1)
     TrainConfig(sync_batchnorm=True, num_workers=0)
+
+
+@pytest.mark.parametrize("fewest", [0, 1])
+def test_nothing_is_elastic_in_the_calling_process(fewest):
+    with pytest.raises(UserError) as caught:
+        TrainConfig(num_workers=0, min_workers=fewest)
+    assert str(caught.value) == (
+        "train.min_workers: must be left out with train.num_workers 0, which trains in the calling "
+        f"process alone, got {fewest}"
+    )

@@ -55,6 +55,20 @@ def test_a_row_of_the_log():
     assert finite(row) == row
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_ratio_of_a_row_is_the_one_that_weighed_the_pseudo_loss(parts):
+    config = replace(CONFIG, alpha=3.0, mean_decay=0.5, accumulate=parts)
+    state = tiny_state(config)
+    reports = [train_step(state, tiny_batch(seed), tiny_task(), config) for seed in range(4)]
+    rows = [report.as_row() for report in reports]
+    for row in rows:
+        expected = (row["loss_human"] + 3 * row["ratio"] * row["loss_pseudo"]) / (1 + 3)
+        assert row["loss"] == pytest.approx(expected, rel=1e-5)
+    of_means = [row["mean_human"] / row["mean_pseudo"] for row in rows]
+    weighed_by = of_means if parts == 1 else [of_means[0], *of_means[:-1]]  # of the step before
+    assert [row["ratio"] for row in rows] == pytest.approx(weighed_by, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("sizes", "absent"),
     [

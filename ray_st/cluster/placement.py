@@ -13,6 +13,8 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.training.schedule import TrainConfig
 
 TRIAL_CPUS = 0.1  # a trial's driver only waits
+# What of a recipe makes a need ask for accelerators.
+_ASKS_FOR_GPU = {"train.num_workers": "train.use_gpu", "label.actors": "label.gpus_per_actor"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,15 @@ def require_fits(needs: list[Need], *, cpus: float, gpus: float) -> None:
             )
             raise UserError(
                 f"{needs[0].what}: wants {wanted:g} {kind} at once ({parts}), "
-                f"the cluster has {have:g}; lower one of them or add nodes"
+                f"the cluster has {have:g}; {_move(needs, kind, have)} or add nodes"
             )
+
+
+def _move(needs: list[Need], kind: str, have: float) -> str:
+    """What would do with less."""
+    if kind == "CPUs" or have:
+        return "lower one of them"
+    return f"leave out {', '.join(_ASKS_FOR_GPU[need.what] for need in needs if need.gpus)}"
 
 
 def most_at_once(needs: list[Need], *, cpus: float, gpus: float) -> int:

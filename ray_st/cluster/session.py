@@ -17,7 +17,7 @@ import ray
 
 from ray_st.config import UserError
 from ray_st.nodes import require_some
-from ray_st.ray_compat import quieten
+from ray_st.ray_compat import quieten, wait_for_batching
 
 # Ray counts cores to decide what may start; it does not pin. On a laptop an actor pool, its readers
 # and a trainer must be able to start side by side, or they wait for each other for ever.
@@ -73,6 +73,7 @@ def connected(address: str | None) -> Iterator[str | None]:
     try:
         yield dashboard
     finally:
+        wait_for_batching()
         ray.shutdown()
 
 

@@ -10,8 +10,9 @@ torch all the same: `images.py` imports it then.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,11 +82,13 @@ class TrainingBlocks:
     share: Share
     first_step: int
     last_step: int
+    most_steps: int | None = None  # in a block
 
     @property
     def steps_per_block(self) -> int:
         """Whole steps, so that a batch never waits for two tasks."""
-        return max(1, BLOCK_IMAGES * self.share.num_workers // self.batch_size)
+        steps = max(1, BLOCK_IMAGES * self.share.num_workers // self.batch_size)
+        return steps if self.most_steps is None else min(steps, self.most_steps)
 
     def __len__(self) -> int:
         return -(-(self.last_step - self.first_step) // self.steps_per_block)
@@ -126,11 +129,12 @@ class FittedBlocks:
         return fitted_views(ray.get(self.rows).take(pa.array(chosen)), self.size_px)
 
 
-def in_order(blocks: Blocks, *, batch_size: int, loaders: int) -> Iterator[Views]:
+def in_order(blocks: Blocks, *, batch_size: int, loaders: int) -> Generator[Views, None, None]:
     """Load blocks side by side, and give their views in order, `batch_size` at a time.
 
     Each caller executes a dataset of its own: workers never wait for each other here. Without
-    loaders the caller's own process loads, and a batch ends where its block does.
+    loaders the caller's own process loads, and a batch ends where its block does. Who may stop
+    before the last one closes it: what still loads ends then, and not when memory is tidied.
     """
     if len(blocks) == 0:
         return
@@ -150,11 +154,12 @@ def in_order(blocks: Blocks, *, batch_size: int, loaders: int) -> Iterator[Views
     batches = dataset.iter_batches(
         batch_size=batch_size, batch_format="pyarrow", prefetch_batches=2
     )
-    for table in batches:
-        yield Views.from_table(table)
+    with closing(iter(batches)) as tables:
+        for table in tables:
+            yield Views.from_table(table)
 
 
-def _in_thread(blocks: Blocks, batch_size: int) -> Iterator[Views]:
+def _in_thread(blocks: Blocks, batch_size: int) -> Generator[Views, None, None]:
     """Load the next block while this one is used."""
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(blocks, 0)

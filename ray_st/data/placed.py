@@ -11,6 +11,8 @@ import numpy as np
 
 from ray_st.data import boxes
 
+SIDES_PX = (16, 8192)  # least and most of a square view; beyond is a slip of the hand
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:

@@ -32,6 +32,9 @@ from ray_st.labeling.stored import StoredRows, in_places
 from ray_st.progress import keeper
 
 ROUND_STEPS = 20
+# Most steps in a block of images: a loader has asked for two blocks when it gives the first one's
+# first step, and a round is decided when the round before the last one is over.
+BLOCK_STEPS = ROUND_STEPS // 2
 _ASK_S = 0.5
 _EPOCHS_A_ROUND = 2**20  # more than a round can have, so that no two show an image alike
 

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import nn
 
 from ray_st.config import require
+from ray_st.data.placed import SIDES_PX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,8 @@ class ModelConfig:
             size_px,
             "raise it or lower model.levels",
         )
+        _, most_px = SIDES_PX
+        require(size_px <= most_px, "model.image_size_px", f"at most {most_px}", size_px)
 
     def _check_pyramid(self) -> None:
         from ray_st.models.spinenet import OUTPUTS, SIZES

@@ -20,7 +20,7 @@ from ray_st.data.feed import HeldRows
 from ray_st.data.labels import Labels, Origin
 from ray_st.data.order import stream_seed
 from ray_st.data.sources import LabeledSet
-from ray_st.labeling.live import LiveRows
+from ray_st.labeling.live import BLOCK_STEPS, LiveRows
 from ray_st.labeling.stored import StoredRows
 from ray_st.models import ModelConfig, build
 from ray_st.models.initialise import InitConfig, Start, read_start
@@ -102,6 +102,7 @@ def training_job(
             view_seed=seed,
             loaders=train.loaders,
             reached=rows.reached if isinstance(rows, LiveRows) else None,
+            most_steps=BLOCK_STEPS if isinstance(rows, LiveRows) else None,
         )
 
     return Job(

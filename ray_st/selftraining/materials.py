@@ -110,7 +110,10 @@ def _require_some(labeled: LabeledSet, kind: type[Labels], field: str) -> None:
 def open_joint(uri: str) -> LabeledSet:
     """Images with a class each, for joint training."""
     field = "train.joint.images"
-    labeled = open_labeled(uri)
+    try:
+        labeled = open_labeled(uri)
+    except UserError as error:  # it knows the path alone
+        raise UserError(f"{field}: {error}") from error
     require_kind(labeled, ClassLabel, field, learner="joint training", move="leave it out")
     _require_some(labeled, ClassLabel, field)
     return labeled

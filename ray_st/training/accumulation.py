@@ -23,6 +23,7 @@ from ray_st.tasks.task import Countable, LossSums, Objective
 from ray_st.training.gradient import Learned, device_of, outputs_of, targets_of
 from ray_st.training.guard import untouched
 from ray_st.training.loss_balance import (
+    PSEUDO,
     LossBalance,
     balanced_loss,
     members,
@@ -95,8 +96,8 @@ def gradient_in_parts(
 ) -> Learned:
     """Do what `gradient` does, in `config.accumulate` parts; BatchNorms see one at a time.
 
-    The loss that is told is the one that was differentiated; the averages are those that one part
-    would leave.
+    The loss and the ratio that are told are those that were differentiated; the averages are those
+    that one part would leave.
     """
     assert isinstance(objective, Countable), "the rehearsal lets no other objective come here"
     device = device_of(model)
@@ -119,7 +120,8 @@ def gradient_in_parts(
     assert scale is not None, "a step has a part"
     found = parts.learned(some, balance)
     total = (scale.factors * found.loss.losses).sum()
-    return replace(found, loss=replace(found.loss, total=total))
+    loss = replace(found.loss, total=total, ratio=known.ratios[PSEUDO])
+    return replace(found, loss=loss)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ray_st.config import require
+from ray_st.data.placed import SIDES_PX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,17 @@ class JointConfig:
     """Side of their views; by default model.image_size_px."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "image_size_px"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"train.joint.{name}", "at least 1", value)
-            rule = "left out without train.joint.images"
-            require(value is None or self.is_on, f"train.joint.{name}", rule, value)
+        images, side, (least, most) = self.batch_size, self.image_size_px, SIDES_PX
+        require(images is None or images >= 1, "train.joint.batch_size", "at least 1", images)
+        rule = f"from {least} to {most}"
+        require(side is None or least <= side <= most, "train.joint.image_size_px", rule, side)
         require(self.weight >= 0, "train.joint.weight", "0 or more", self.weight)
+        if self.is_on:
+            return
+        for name in ("batch_size", "image_size_px", "weight"):
+            value, rule = getattr(self, name), "left out without train.joint.images"
+            is_left_out = value == getattr(type(self), name)
+            require(is_left_out, f"train.joint.{name}", rule, value, "name some or remove it")
 
     def side_px(self, own_px: int) -> int:
         """Side of the views of these images, where the task's have `own_px`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,21 +53,23 @@ def train_worker(config: dict[str, Job]) -> dict[str, float | None] | Divergence
     share = Share(worker=context.get_world_rank(), num_workers=context.get_world_size())
     state, diary = started(job, share)
     due = Due(job.train, begun_at=state.step, look=ray.train.get_preemption_info)
-    batches = paired_batches(job.human, job.pseudo, state.step, job.train.steps, share, job.joint)
     objective = job.learned
-    while True:
-        if due.evaluation(state.step):
-            diary.evaluated(state.step, evaluate(job, state.trained, share))
-        if due.checkpoint(state.step):
-            save(job, state, diary, share)
-        if state.step == job.train.steps:
-            return diary.closed()
-        batch = next(batches)
-        report = train_step(state, batch, objective, job.train)
-        diary.trained(report, state.trail)
-        if state.skipped.in_a_row > job.train.max_skipped_steps:
-            diary.closed()
-            return Divergence.of(report, batch, diary.rows)
+    with closing(
+        paired_batches(job.human, job.pseudo, state.step, job.train.steps, share, job.joint)
+    ) as batches:
+        while True:
+            if due.evaluation(state.step):
+                diary.evaluated(state.step, evaluate(job, state.trained, share))
+            if due.checkpoint(state.step):
+                save(job, state, diary, share)
+            if state.step == job.train.steps:
+                return diary.closed()
+            batch = next(batches)
+            report = train_step(state, batch, objective, job.train)
+            diary.trained(report, state.trail)
+            if state.skipped.in_a_row > job.train.max_skipped_steps:
+                diary.closed()
+                return Divergence.of(report, batch, diary.rows)
 
 
 def fit(job: Job, out: str | Path, name: str = "train") -> dict[str, float | None]:

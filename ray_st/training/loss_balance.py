@@ -132,6 +132,7 @@ class BalancedLoss:
     total: Float[Tensor, ""]  # L of the global batch, equal on all workers
     losses: Float[Tensor, " o"]  # each origin's loss in the global batch, before weighing
     seen: Bool[Tensor, " o"]  # whether the global batch held an image of the origin
+    ratio: Float[Tensor, ""]  # mean_h / mean_p, as it weighed this step's pseudo loss
     balance: LossBalance  # for the next step
 
 
@@ -161,6 +162,7 @@ def balanced_loss(
         total=(factors * losses).sum(),
         losses=losses,
         seen=seen,
+        ratio=balance.ratios[PSEUDO],
         balance=balance,
     )
 

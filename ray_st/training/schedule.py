@@ -129,6 +129,8 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
         decay, fewest = self.ema_decay, self.min_workers
         require(decay is None or 0 <= decay < 1, "train.ema_decay", "null or in [0, 1)", decay)
+        rule = "left out with train.num_workers 0, which trains in the calling process alone"
+        require(fewest is None or self.num_workers != 0, "train.min_workers", rule, fewest)
         require(
             fewest is None or 1 <= fewest <= self.num_workers,
             "train.min_workers",

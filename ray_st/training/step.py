@@ -96,7 +96,7 @@ class StepReport:
             "loss_pseudo": losses[PSEUDO] if seen[PSEUDO] else None,
             "mean_human": means[HUMAN] if seen[HUMAN] else None,
             "mean_pseudo": means[PSEUDO] if seen[PSEUDO] else None,
-            "ratio": means[HUMAN] / means[PSEUDO] if has_ratio else None,
+            "ratio": float(self.loss.ratio) if has_ratio else None,
             "parts": {name: float(value) for name, value in self.parts.items()},
             "lr": self.lr,
             "gradient_norm": float(self.gradient_norm),
@@ -155,7 +155,7 @@ def _moved(state: TrainState, loss: BalancedLoss, norm: Tensor) -> BalancedLoss:
     state.skipped = state.skipped.after(is_finite=is_finite)
     if not is_finite:
         state.statistics.restore()
-        return replace(loss, balance=state.balance)
+        return replace(loss, balance=state.balance, ratio=state.balance.ratios[PSEUDO])
     state.optimizer.step()
     state.balance = loss.balance
     if state.average is not None:

@@ -10,7 +10,8 @@ workers, no remainder, no restart at an epoch's end, and a resumed run starts at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -34,8 +35,11 @@ class Stream:
     view_seed: int  # decides how each is shown
     loaders: int  # most loading tasks at once, a worker; 0: a thread of the worker
     reached: Callable[[int], None] | None = None  # told how many steps are done; never waits
+    most_steps: int | None = None  # that are loaded at once
 
-    def batches(self, first_step: int, last_step: int, share: Share) -> Iterator[Batch]:
+    def batches(
+        self, first_step: int, last_step: int, share: Share
+    ) -> Generator[Batch, None, None]:
         """One worker's part of the batches of the steps `first_step` to `last_step` - 1."""
         blocks = TrainingBlocks(
             rows=self.rows,
@@ -47,14 +51,18 @@ class Stream:
             share=share,
             first_step=first_step,
             last_step=last_step,
+            most_steps=self.most_steps,
         )
+        if self.reached is not None:
+            self.reached(first_step)  # those of an earlier try
         own = share.of(self.batch_size)
         step = first_step
-        for views in in_order(blocks, batch_size=own, loaders=self.loaders):
-            yield of_views(views, self.origin)
-            step += 1
-            if self.reached is not None:
-                self.reached(step)
+        with closing(in_order(blocks, batch_size=own, loaders=self.loaders)) as found:
+            for views in found:
+                yield of_views(views, self.origin)
+                step += 1
+                if self.reached is not None:
+                    self.reached(step)
 
 
 def paired_batches(
@@ -64,11 +72,18 @@ def paired_batches(
     last_step: int,
     share: Share,
     joint: Stream | None = None,
-) -> Iterator[Batch]:
-    """The batch of each step: the human half, and what there is of the others."""
-    batches = human.batches(first_step, last_step, share)
-    for other, join in ((pseudo, paired), (joint, with_joint)):
-        if other is not None:
-            others = other.batches(first_step, last_step, share)
-            batches = starmap(join, zip(batches, others, strict=True))
-    yield from batches
+) -> Generator[Batch, None, None]:
+    """The batch of each step: the human half, and what there is of the others.
+
+    Closing it ends the loading of all streams.
+    """
+    with ExitStack() as opened:
+
+        def batches_of(stream: Stream) -> Iterator[Batch]:
+            return opened.enter_context(closing(stream.batches(first_step, last_step, share)))
+
+        batches = batches_of(human)
+        for other, join in ((pseudo, paired), (joint, with_joint)):
+            if other is not None:
+                batches = starmap(join, zip(batches, batches_of(other), strict=True))
+        yield from batches

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -41,9 +42,9 @@ def evaluate(job: Job, model: nn.Module, share: Share) -> Evaluation:
     assert isinstance(job.objective, Task), "only a task knows what is right"
     size_px, device = job.model.image_size_px, next(model.parameters()).device
     val = FittedBlocks(rows=job.val, num_images=job.num_val, size_px=size_px, share=share)
-    views = in_order(val, batch_size=job.train.batch_size, loaders=job.train.loaders)
-    batches: Iterable[Views | None] = in_step(views, device) if is_sharded(model) else views
-    with evaluating(model):
+    loaded = in_order(val, batch_size=job.train.batch_size, loaders=job.train.loaders)
+    with closing(loaded) as views, evaluating(model):
+        batches: Iterable[Views | None] = in_step(views, device) if is_sharded(model) else views
         predictions = predict(Teacher(model, job.objective, device), batches, size_px)
     metrics: dict[str, float | None] = {}
     if share.worker == 0:

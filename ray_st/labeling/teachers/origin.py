@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ray_st.config import UserError, nearest, require
 from ray_st.data.labels import ClassLabel, Detections, Labels, SegmentationMap
+from ray_st.data.placed import SIDES_PX
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.teachers.class_map import NO_CLASS
@@ -30,7 +31,6 @@ TASKS: dict[str, type[Labels]] = {
     "classification": ClassLabel,
 }
 _CHOSEN = ("score_floor", "max_detections")  # of `detect`: what is ours to say of any detector
-_SIDES_PX = (16, 8192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Wishes:
     image_size_px: int | None = None
 
     def __post_init__(self) -> None:
-        side, (least, most) = self.image_size_px, _SIDES_PX
+        side, (least, most) = self.image_size_px, SIDES_PX
         rule = f"from {least} to {most}"
         require(side is None or least <= side <= most, "image_size_px", rule, side)
 
