@@ -140,16 +140,6 @@ def test_a_folder_of_hard_labels_is_no_folder_of_soft_ones(world, capsys):
     assert refused(capsys, again, root).startswith("out: hard holds another run")
 
 
-def test_soft_targets_are_nothing_to_a_teacher(world, capsys):
-    task, data, root, _ = world
-    train = ["train", "--task", task, "--data.train", data.train, "--data.val", data.val, *SMALL]
-    assert refused(capsys, [*train, *SOFT], root) == (
-        "policy.soft_targets: must be left out without --pseudo, got True; pass --pseudo with the "
-        "--out folder of `ray-st label`, or pass False"
-    )
-    assert "0 pseudo-labelled images" in dry(capsys, [*train, *SOFT[:1], "False"], root)
-
-
 def test_the_doctor_takes_a_step_on_them(world):
     task, data, root, flags = world
     words = ["--task", task, "--pseudo", str(root / "pseudo"), *flags, *SOFT]

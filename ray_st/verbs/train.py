@@ -12,7 +12,6 @@ from rich.console import Console
 
 from ray_st.cluster.placement import require_fits, training_needs
 from ray_st.cluster.session import require_nodes, resources
-from ray_st.config import require
 from ray_st.data import parquet, storage
 from ray_st.data.augment import AugmentConfig
 from ray_st.data.sources import DataConfig
@@ -66,13 +65,6 @@ def run(config: TrainVerb, console: Console) -> None:
     human, val = materials.human, materials.val
     init = read_init(config.init, learning, human.classes, config.data.train)
     config.policy.require_known(learning.kind, human.classes)
-    require(
-        config.pseudo is not None or not config.policy.soft_targets,
-        "policy.soft_targets",
-        "left out without --pseudo",
-        config.policy.soft_targets,
-        "pass --pseudo with the --out folder of `ray-st label`, or pass False",
-    )
     pseudo, warnings = None, materials.warnings
     if config.pseudo is not None:
         pseudo, found = read_pseudo(config.pseudo, config.policy, human, config.train.held_images)
