@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from ray_st import ray_compat
+from ray_st import ray_checkpoints, ray_compat
 from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.data.parquet import FORM
@@ -56,7 +56,7 @@ class Execution:
         `UserError` where files could not be written.
         """
         filesystem, checkpoint = storage.locate(notes(shard))
-        with ray_compat.checkpointed(
+        with ray_checkpoints.checkpointed(
             "image_id",
             filesystem,
             checkpoint,

@@ -9,7 +9,7 @@ import torch
 from pyarrow import fs
 from ray import cloudpickle
 
-from ray_st import ray_compat
+from ray_st import ray_checkpoints
 
 pytestmark = pytest.mark.pure
 
@@ -26,7 +26,7 @@ def test_a_task_brings_no_torch_into_its_process(tmp_path):
     def step() -> None:
         torch.manual_seed(0)
 
-    with ray_compat.checkpointed(
+    with ray_checkpoints.checkpointed(
         "image_id", fs.LocalFileSystem(), str(tmp_path), lost_blocks=1, each_step=step
     ):
         (callback,) = ray.data.DataContext.get_current().custom_execution_callback_classes
