@@ -16,23 +16,21 @@ from matplotlib.figure import Figure
 
 from ray_st.report.canvas import STYLE
 
-FACTORS = (1e-3, 1e-1, 1.0, 1e1, 1e3)
+Loss = Literal["normalised", "plain"]
+FACTORS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0)
-LOSSES: dict[Literal["normalised", "plain"], str] = {
-    "normalised": "normalised loss",
-    "plain": "plain sum",
-}
+LOSSES: dict[Loss, str] = {"normalised": "normalised loss", "plain": "plain sum"}
 Row = dict[str, Any]  # task, loss, alpha, factor, figure, found, setting
 
 
-def of_each(rows: Sequence[Row], task: str, loss: str, alpha: float) -> list[float]:
-    """The metric at each factor."""
+def of_each(rows: Sequence[Row], task: str, loss: Loss, alpha: float) -> dict[float, float]:
+    """The metric at each factor that was run, the smallest first."""
     found = {
         row["factor"]: row["found"]
         for row in rows
         if (row["task"], row["loss"], row["alpha"]) == (task, loss, alpha)
     }
-    return [found[factor] for factor in FACTORS]
+    return dict(sorted(found.items()))
 
 
 def draw(rows: Sequence[Row], tasks: Sequence[str], file: Path) -> None:
@@ -46,11 +44,13 @@ def draw(rows: Sequence[Row], tasks: Sequence[str], file: Path) -> None:
             axes = panels[tasks.index(task), [*LOSSES].index(loss)]
             for alpha, colour in zip(ALPHAS, colours, strict=True):
                 found = of_each(rows, task, loss, alpha)
-                axes.semilogx(FACTORS, found, "o-", color=colour, ms=4, label=f"{alpha:g}")
+                axes.semilogx(
+                    [*found], [*found.values()], "o-", color=colour, ms=4, label=f"{alpha:g}"
+                )
             axes.set_title(f"{task}, {LOSSES[loss]}", loc="left", fontsize=10)
             axes.tick_params(which="both", length=0)
-            axes.set_ylim(bottom=0)
         for row, task in zip(panels, tasks, strict=True):
+            row[0].set_ylim(bottom=0)  # of both, when all lines are there
             row[0].set_ylabel(f"{figures[task]} of the student")
         for axes in panels[-1]:
             axes.set_xlabel("what the pseudo loss is multiplied by")

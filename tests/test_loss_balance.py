@@ -92,6 +92,13 @@ def test_the_scale_of_the_pseudo_loss_changes_nothing(scale):
     assert (three_steps(scale, normalised=False) / plain - 1).abs().min() > 0.3
 
 
+@pytest.mark.parametrize("exponent", [-10, -3, 10])
+def test_a_scale_that_rounds_nothing_changes_no_bit(exponent):
+    # Products with powers of two are exact: whatever else a scale changes, its rounding did.
+    expected = three_steps(1.0, normalised=True)
+    assert torch.equal(three_steps(2.0**exponent, normalised=True), expected)
+
+
 def test_plain_is_the_weighted_sum():
     loss, gradient = weighed(start(0.5, normalised=False), images(**MIXED), MIXED_ORIGINS)
     assert loss.total.item() == 2 + 0.5 * 4
