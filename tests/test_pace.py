@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ray_st.labeling.meter import Span, Sums, speed
+from ray_st.labeling.meter import Span, Sums, places_of, speed
 from ray_st.labeling.pace import limit_words, speed_words
 
 pytestmark = pytest.mark.pure
@@ -51,6 +51,16 @@ def test_who_came_for_another_is_not_counted_beside_it(spans: list[Span], teache
     assert found["images_per_s_per_teacher"] == pytest.approx(12 / teachers)
     assert found["images_per_s_per_accelerator"] == pytest.approx(24 / teachers)
     assert found["busy"]["predict"] == pytest.approx(150 / (80 * teachers))
+
+
+def test_of_many_pools_the_places_are_kept_and_say_the_same() -> None:
+    pools = [[Span(60 * n + i, 60 * n + 50 - i) for i in range(3)] for n in range(200)]
+    kept: list[Span] = []
+    for pool in pools:
+        kept = places_of([*kept, *pool])
+    assert len(kept) == 3
+    every = dict(enumerate(span for pool in pools for span in pool))
+    assert measured(teachers={}, places=kept) == measured(teachers=every)
 
 
 def test_of_a_run_that_labelled_nothing_nothing_is_said() -> None:

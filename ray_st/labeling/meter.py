@@ -39,7 +39,8 @@ class Sums:
     reasons: Counter[str] = field(default_factory=Counter)
     read_s: float = 0.0
     predict_s: float = 0.0
-    teachers: dict[str, Span] = field(default_factory=dict)  # of each that ever lived
+    teachers: dict[str, Span] = field(default_factory=dict)
+    places: list[Span] = field(default_factory=list)  # of the teachers of pools that have ended
     first_label_s: float | None = None  # since the sums were begun
     bare_images_per_s: float | None = None  # of one teacher alone with its model
     refusal: str | None = None  # the line of a teacher that could not be made
@@ -88,6 +89,11 @@ class _Book:
 
     def refused(self, line: str) -> None:
         self._sums.refusal = line
+
+    def pool_ended(self) -> None:
+        sums = self._sums
+        sums.places = places_of([*sums.places, *sums.teachers.values()])
+        sums.teachers = {}
 
     def sums(self) -> Sums:
         return self._sums
@@ -139,6 +145,10 @@ class Meter:
         """Say why no teacher could be made here, before the process ends of it."""
         ray.get(self.book.refused.remote(line))
 
+    def pool_ended(self) -> None:
+        """Say that no teacher lives any more: of thousands of shards not every one is kept."""
+        self.book.pool_ended.remote()
+
     def sums(self) -> Sums:
         """What was told so far."""
         found: Sums = ray.get(self.book.sums.remote())
@@ -160,11 +170,10 @@ def metered(config: LabelConfig, images: int, run: str) -> Iterator[Meter | None
             meter.end()
 
 
-def at_work(spans: Iterable[Span]) -> float:
-    """How many teachers were at work, on the average of the time in which there were any.
+def places_of(spans: Iterable[Span]) -> list[Span]:
+    """Put teachers behind each other: who begins after another's end has taken its place.
 
-    One that begins after another's end has taken its place, as after a death or in the next shard,
-    and the place counts through the gap.
+    As after a death, or in the next shard; the place counts through the gap.
     """
     places: list[Span] = []
     for span in sorted(spans):
@@ -172,6 +181,12 @@ def at_work(spans: Iterable[Span]) -> float:
         taken = max(free, key=lambda place: place.ended_s, default=span)
         places = [place for place in places if place is not taken]
         places.append(taken._replace(ended_s=span.ended_s))
+    return places
+
+
+def at_work(spans: Iterable[Span]) -> float:
+    """How many teachers were at work, on the average of the time in which there were any."""
+    places = places_of(spans)
     if not places:
         return 1.0
     length_s = max(place.ended_s for place in places) - min(place.begun_s for place in places)
@@ -182,7 +197,7 @@ def speed(sums: Sums, seconds: float, *, readers: int, gpus_per_actor: float) ->
     """What a summary says of a run that took so long; empty where nothing was labelled."""
     if not sums.images or seconds <= 0:
         return {}
-    teachers = at_work(sums.teachers.values())
+    teachers = at_work([*sums.places, *sums.teachers.values()])
     rate = sums.images / seconds
     steady = seconds - (sums.first_label_s or 0.0)
     busy = {

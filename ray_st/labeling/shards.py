@@ -137,6 +137,7 @@ class Labeler:
                 dead |= more
                 search.run(files, shard, look)
             self._record_killers(part, shard)
+        meter.pool_ended()
 
     def _block(self, part: ImageShard) -> int:
         """Images a block: fewer than asked for where they would not keep all readers at work."""
