@@ -124,15 +124,20 @@ def _calling(name: str) -> type[Any]:
     class EachStep(ExecutionCallback):  # type: ignore[misc]
         def on_execution_step(self, executor: object) -> None:
             del executor
-            _watch(name).each_step()
+            if (watch := _watch(name)) is not None:
+                watch.each_step()
 
         def after_execution_succeeds(self, executor: Any) -> None:
             writes = (op for op in executor._topology if op.name == "Write")
-            _watch(name).unwritten.extend(op.metrics.num_tasks_failed for op in writes)
+            if (watch := _watch(name)) is not None:
+                watch.unwritten.extend(op.metrics.num_tasks_failed for op in writes)
 
     return EachStep
 
 
-def _watch(name: str) -> _Watch:
-    """What stands under a name; a function, so that the class above names it and holds nothing."""
-    return _watches[name]
+def _watch(name: str) -> _Watch | None:
+    """What stands under a name; a function, so that the class above names it and holds nothing.
+
+    None once the block that executed is over: Ray may end an executor when memory is tidied.
+    """
+    return _watches.get(name)

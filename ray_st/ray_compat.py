@@ -123,5 +123,6 @@ def _refusals_in_a_file(record: logging.LogRecord) -> bool:
     """Keep Ray Data's page on a `UserError` in its log file: on the console that is one line."""
     error = sys.exc_info()[1]  # in whose handler it logs; a dead actor's is text
     name = f"{UserError.__module__}.{UserError.__qualname__}: "
-    record.hide = isinstance(error, UserError) or name in str(error)
+    if isinstance(error, UserError) or name in str(error):
+        record.hide = True  # which Ray itself says of errors in what it was given to run
     return True

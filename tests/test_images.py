@@ -86,6 +86,12 @@ def test_options_of_a_remote_uri_stay_at_its_end():
     assert storage.join(folder, "a/b.jpg") == "s3://bucket/train/a/b.jpg?region=eu-west-1"
     assert storage.folder_of("s3://bucket/a/b.json?region=x") == "s3://bucket/a?region=x"
     assert storage.join("s3://bucket/a", "../c.jpg") == "s3://bucket/c.jpg"
+    # Nothing lies above a bucket.
+    assert (
+        storage.join("s3://bucket", "..") == storage.join("s3://bucket/a", "../..") == "s3://bucket"
+    )
+    assert storage.join("s3://bucket/", "../c.jpg?x=1") == "s3://bucket/c.jpg?x=1"
+    assert storage.join("hdfs:///a", "b.jpg") == "hdfs:///a/b.jpg"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])

@@ -256,6 +256,8 @@ def test_a_student_learns_while_the_teacher_labels(tmp_path):
 
     def student(out, rows):
         job = training_job(learning, human=human, val=val, pseudo=rows, init=None, recipe={})
+        assert job.pseudo is not None
+        assert job.pseudo.most_steps == (BLOCK_STEPS if isinstance(rows, LiveRows) else None)
         return train_stage(job, out / "student", None)
 
     def live(out):

@@ -134,7 +134,8 @@ def in_order(blocks: Blocks, *, batch_size: int, loaders: int) -> Generator[View
 
     Each caller executes a dataset of its own: workers never wait for each other here. Without
     loaders the caller's own process loads, and a batch ends where its block does. Who may stop
-    before the last one closes it: what still loads ends then, and not when memory is tidied.
+    before the last one closes it: what still loads ends then, and not when memory is tidied;
+    without loaders the block that is being loaded is waited for.
     """
     if len(blocks) == 0:
         return

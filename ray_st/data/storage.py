@@ -62,7 +62,9 @@ def join(folder: str, name: str) -> str:
     if not is_remote(folder):
         return os.path.normpath(os.path.join(_plain(folder), name))  # noqa: PTH118 - strings throughout
     scheme, _, rest = body.partition("://")
-    return f"{scheme}://{posixpath.normpath(posixpath.join(rest, name))}{options}"
+    bucket, _, key = rest.partition("/")
+    path = posixpath.normpath(posixpath.join("/", key, name))  # nothing lies above a bucket
+    return f"{scheme}://{bucket}{path.rstrip('/')}{options}"
 
 
 def folder_of(uri: str) -> str:

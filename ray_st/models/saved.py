@@ -127,8 +127,8 @@ def read_files(path: str | Path, what: str) -> SavedModel:
     file = storage.join(folder, WEIGHTS)
     weights = read_file(file, what)
     try:
-        safetensors.torch.load(weights)  # reads the header, and compares the file's size
-    except SafetensorError as error:
+        safetensors.torch.load(weights)
+    except (SafetensorError, ValueError, KeyError, AssertionError) as error:
         raise UserError(
             f"{what}: {file} is damaged or no safetensors file ({error}); copy it again"
         ) from error

@@ -81,6 +81,8 @@ def _opened(uri: str, wishes: Wishes) -> TeacherSource:
     if Path(uri).exists():
         return _folder(uri, wishes)
     if scheme in _SCHEMES:
+        rule = f"a file or folder of this machine behind {scheme}:"
+        require("://" not in rest, "teacher", rule, uri, "copy it here first")
         return _SCHEMES[scheme](rest, wishes)
     return open_class(uri, wishes) if _CLASS.match(uri) else _folder(uri, wishes)
 
