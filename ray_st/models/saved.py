@@ -105,18 +105,23 @@ def read_model(path: str | Path, what: str) -> SavedModel:
     A model that cannot be built, or weights that are not its own, are refused here and not in a
     worker.
     """
-    saved = read_files(path, what)
+    saved, tensors = _read(path, what)
     if not saved.card.classes:
         raise UserError(
             f"{what}: {path} holds a backbone to start from, without classes; train a model from "
             f"it with --init.start {saved.card.task} --init.weights {path}"
         )
-    _require_buildable(saved, f"{what}: {path}")
+    _require_buildable(saved.card, tensors, f"{what}: {path}")
     return saved
 
 
 def read_files(path: str | Path, what: str) -> SavedModel:
     """Read the two files of a folder or bucket, which need not hold a whole model."""
+    return _read(path, what)[0]
+
+
+def _read(path: str | Path, what: str) -> tuple[SavedModel, dict[str, Tensor]]:
+    """The same, and the tensors that had to be unpacked to know the weights for whole."""
     folder = model_folder(path)
     for name in (CARD, WEIGHTS):
         if not stands(storage.join(folder, name), what):
@@ -127,12 +132,12 @@ def read_files(path: str | Path, what: str) -> SavedModel:
     file = storage.join(folder, WEIGHTS)
     weights = read_file(file, what)
     try:
-        safetensors.torch.load(weights)
+        tensors = safetensors.torch.load(weights)
     except (SafetensorError, ValueError, KeyError, AssertionError) as error:
         raise UserError(
             f"{what}: {file} is damaged or no safetensors file ({error}); copy it again"
         ) from error
-    return SavedModel(weights=weights, card=card)
+    return SavedModel(weights=weights, card=card), tensors
 
 
 def model_folder(path: str | Path) -> str:
@@ -167,13 +172,12 @@ def _read_card(folder: str, what: str) -> ModelCard:
     return card
 
 
-def _require_buildable(saved: SavedModel, where: str) -> None:
+def _require_buildable(card: ModelCard, held: Mapping[str, Tensor], where: str) -> None:
     try:
         with torch.device("meta"):  # shapes alone: no memory, no random numbers
-            built = build(saved.card.model, saved.card.task, len(saved.card.classes)).state_dict()
+            built = build(card.model, card.task, len(card.classes)).state_dict()
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    held = safetensors.torch.load(saved.weights)
     differing = [
         name
         for name in {**built, **held}
