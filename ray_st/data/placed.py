@@ -9,9 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ray_st.config import require
 from ray_st.data import boxes
 
 SIDES_PX = (16, 8192)  # least and most of a square view; beyond is a slip of the hand
+
+
+def require_side(side_px: int | None, field: str) -> None:
+    """Refuse a side that no square view has; None is left to others to choose."""
+    least, most = SIDES_PX
+    is_one = side_px is None or least <= side_px <= most
+    require(is_one, field, f"from {least} to {most}", side_px)
 
 
 @dataclass(frozen=True, kw_only=True)

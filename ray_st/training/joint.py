@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ray_st.config import require
-from ray_st.data.placed import SIDES_PX
+from ray_st.data.placed import require_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,9 @@ class JointConfig:
     """Side of their views; by default model.image_size_px."""
 
     def __post_init__(self) -> None:
-        images, side, (least, most) = self.batch_size, self.image_size_px, SIDES_PX
+        images = self.batch_size
         require(images is None or images >= 1, "train.joint.batch_size", "at least 1", images)
-        rule = f"from {least} to {most}"
-        require(side is None or least <= side <= most, "train.joint.image_size_px", rule, side)
+        require_side(self.image_size_px, "train.joint.image_size_px")
         require(self.weight >= 0, "train.joint.weight", "0 or more", self.weight)
         if self.is_on:
             return

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ray_st.config import UserError, nearest, require
 from ray_st.data.labels import ClassLabel, Detections, Labels, SegmentationMap
-from ray_st.data.placed import SIDES_PX
+from ray_st.data.placed import require_side
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.teachers.class_map import NO_CLASS
@@ -67,9 +67,7 @@ class Wishes:
     image_size_px: int | None = None
 
     def __post_init__(self) -> None:
-        side, (least, most) = self.image_size_px, SIDES_PX
-        rule = f"from {least} to {most}"
-        require(side is None or least <= side <= most, "image_size_px", rule, side)
+        require_side(self.image_size_px, "image_size_px")
 
     def side(self, usual: int) -> int:
         """Side of the views, pixels."""
