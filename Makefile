@@ -24,7 +24,7 @@ types: $(VENV)/.tested
 	$(BIN)/mypy ray_st jobs
 
 pytest: $(VENV)/.tested
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # The pages of docs/ as a site in build/site; `make test` holds them to the same strictness.
 docs: $(VENV)/.tested

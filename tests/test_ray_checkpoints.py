@@ -1,4 +1,4 @@
-"""What is sent along with Ray's tasks."""
+"""What of ours goes with Ray's tasks, and what of Ray's is kept from the console."""
 
 import logging
 import subprocess
