@@ -62,12 +62,20 @@ class Setting:
 
 
 SETTINGS = (
-    Setting(name="1 teacher", images=1536, label=replace(BASE, actors=(1, 1), readers=1)),
-    Setting(name="2 teachers", images=3072, label=replace(BASE, actors=(2, 2), readers=2)),
     Setting(
-        name="2 teachers, long blocks, small batches",
+        name="1 teacher, 2 readers, blocks of 64, batches of 16",
         images=2048,
-        label=replace(BASE, actors=(2, 2), readers=1, block_images=512, batch_size=8),
+        label=replace(BASE, actors=(1, 1), readers=2, block_images=64, batch_size=16),
+    ),
+    Setting(
+        name="2 teachers, 1 reader, files of 256",
+        images=3072,
+        label=replace(BASE, actors=(2, 2), readers=1, file_images=256),
+    ),
+    Setting(
+        name="2 teachers, 2 readers, blocks of 256, batches of 8",
+        images=4096,
+        label=replace(BASE, actors=(2, 2), readers=2, block_images=256, batch_size=8),
     ),
 )
 
@@ -111,14 +119,33 @@ def of_run(speed: dict[str, Any], seconds: float, setting: Setting, like: LabelR
     )
 
 
-def told(name: str, predicted: float, found: float) -> float:
-    """Print one line; how far off the prediction is."""
-    off = predicted / found - 1
-    print(f"  {name:42} {predicted:10.1f} {found:10.1f} {off:+8.1%}", flush=True)
-    return off
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """One prediction beside what was found, images a second."""
+
+    name: str
+    predicted: float
+    found: float
+
+    @property
+    def off(self) -> float:
+        """How far the prediction lies above what was found, as a share of it."""
+        return self.predicted / self.found - 1
 
 
-def labelling(images: pa.Table, source: SavedTeacher) -> list[float]:
+def headed(title: str) -> None:
+    """Print the head of a table."""
+    print(f"\n{title:54} {'foretold':>10} {'measured':>10} {'off':>8}", flush=True)
+
+
+def told(name: str, predicted: float, found: float) -> Told:
+    """Print one line, and keep it."""
+    one = Told(name=name, predicted=predicted, found=found)
+    print(f"  {name:52} {predicted:10.1f} {found:10.1f} {one.off:+8.1%}", flush=True)
+    return one
+
+
+def labelling(images: pa.Table, source: SavedTeacher) -> list[Told]:
     """Three settings, each foretold before it is run."""
     rates = calibrate(source, images, BASE, "scenes of 320 px", stage_s=5.0)
     print(f"\ncalibrated: {rates}", flush=True)
@@ -126,29 +153,29 @@ def labelling(images: pa.Table, source: SavedTeacher) -> list[float]:
     with connected("local"):
         warm = replace(SETTINGS[0], images=64)
         measured(images, source, warm)
-        print("\nlabelling, images a second, start included     foretold   measured      off")
+        headed("labelling, images a second, start included")
         runs = []
         for setting in SETTINGS:
             speed, seconds = measured(images, source, setting)
             runs.append((setting, speed, seconds))
             rate = setting.images / seconds
             offs.append(told(setting.name, expected(rates, setting).images_per_s, rate))
-        print("\nthe simulator, from the run's own stage times")
+        headed("the simulator, from the run's own stage times")
         for setting, speed, seconds in runs:
             own = of_run(speed, seconds, setting, rates)
-            offs.append(
-                told(setting.name, expected(own, setting).images_per_s, setting.images / seconds)
-            )
+            rate = setting.images / seconds
+            offs.append(told(f"its own: {setting.name}", expected(own, setting).images_per_s, rate))
     return offs
 
 
-def training(labeled: LabeledSet) -> list[float]:
+def training(labeled: LabeledSet) -> list[Told]:
     """A student, foretold from a few steps, then trained for `TRAIN.steps`."""
     learning = Learning(task="detection", model=MODEL, augment=AugmentConfig(), train=TRAIN)
     rates = practise(learning, labeled, "scenes of 320 px", has_pseudo=True)
-    print(f"\ncalibrated: {rates}\n\ntraining, images a second")
+    print(f"\ncalibrated: {rates}", flush=True)
+    headed("training, images a second")
     offs = []
-    for change in ({"batch_size": 8}, {"batch_size": 12}):
+    for change in ({"batch_size": 10}, {"batch_size": 16}):
         train = replace(TRAIN, **change)
         job_of = replace(learning, train=train)
         plan = foretold_training(rates, this_machine(0), train, ASSUME, has_pseudo=True)
@@ -170,6 +197,20 @@ def training(labeled: LabeledSet) -> list[float]:
     return offs
 
 
+def medians(rounds: list[Told]) -> None:
+    """Every prediction's median over the rounds, and all that it was off by."""
+    headed("medians of all rounds")
+    for name in dict.fromkeys(one.name for one in rounds):
+        mine = [one for one in rounds if one.name == name]
+        predicted = statistics.median(one.predicted for one in mine)
+        found = statistics.median(one.found for one in mine)
+        off = statistics.median(one.off for one in mine)
+        each = ", ".join(f"{one.off:+.0%}" for one in mine)
+        print(f"  {name:52} {predicted:10.1f} {found:10.1f} {off:+8.1%}  {each}")
+    sizes = [abs(one.off) for one in rounds]
+    print(f"\noff by {statistics.median(sizes):.1%} in the median, {max(sizes):.1%} at most")
+
+
 def main() -> None:
     """Print all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -177,7 +218,7 @@ def main() -> None:
     rounds = parser.parse_args().pairs
     torch.set_num_threads(1)
     print(machine())
-    offs: list[float] = []
+    offs: list[Told] = []
     with tempfile.TemporaryDirectory() as folder:
         labeled = scenes(Path(folder), 256)
         images = labeled.rows.select(IMAGE_ROW.names).cast(IMAGE_ROW)
@@ -187,8 +228,7 @@ def main() -> None:
         for _ in range(rounds):
             offs += labelling(images, source)
             offs += training(labeled)
-    sizes = [abs(off) for off in offs]
-    print(f"\noff by {statistics.median(sizes):.1%} in the median, {max(sizes):.1%} at most")
+    medians(offs)
 
 
 if __name__ == "__main__":

@@ -222,16 +222,6 @@ def test_torchvisions_own_files_are_built_by_its_own_builder(cache, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "uri", [f"torchvision:{SMALL}:s3://b/w.pth", "onnx:gs://b/x.onnx", "hf:s3://b/x"]
-)
-def test_a_file_in_a_bucket_is_refused_in_one_line(uri):
-    scheme = uri.partition(":")[0]
-    line = f"teacher: must be a file or folder of this machine behind {scheme}:, got {uri!r}; copy"
-    with pytest.raises(UserError, match=line):
-        open_teacher(uri, Wishes())
-
-
-@pytest.mark.parametrize(
     ("name", "line"),
     [
         ("resnet51", "teacher: torchvision has no detector, segmenter or classifier 'resnet51'; "

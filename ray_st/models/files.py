@@ -15,7 +15,7 @@ def stands(uri: str, what: str) -> bool:
     try:
         return storage.exists(uri)
     except (OSError, ValueError) as error:
-        raise _unreadable(uri, what, error) from error
+        raise unreadable(uri, what, error) from error
 
 
 def read_file(uri: str, what: str) -> bytes:
@@ -23,9 +23,10 @@ def read_file(uri: str, what: str) -> bytes:
     try:
         return storage.read(uri)
     except (OSError, ValueError) as error:
-        raise _unreadable(uri, what, error) from error
+        raise unreadable(uri, what, error) from error
 
 
-def _unreadable(uri: str, what: str, error: Exception) -> UserError:
+def unreadable(uri: str, what: str, error: Exception) -> UserError:
+    """What to raise in place of an error of storage."""
     reason = " ".join(str(error).split())
     return UserError(f"{what}: {uri} cannot be read ({reason}); check the path and your access")

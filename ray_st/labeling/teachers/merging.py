@@ -1,7 +1,7 @@
 """Several of a teacher's classes become one: their probabilities add up, before the best is chosen.
 
 In: a `ClassMap` and any `TeacherSource`. Out: a `TeacherSource` of the target classes.
-Next: `torchvision_model.py`.
+Next: `fetched.py`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 from ray_st.config import require
 from ray_st.labeling.teacher import SavedTeacher, TeacherSource
 from ray_st.labeling.teachers.class_map import class_map, target_classes
+from ray_st.labeling.teachers.fetched import at_hand
 from ray_st.labeling.teachers.hugging_face import open_hugging_face
 from ray_st.labeling.teachers.merging import mapped
 from ray_st.labeling.teachers.onnx_graph import open_onnx
@@ -62,7 +63,8 @@ def open_teacher(
     """Open a teacher of any kind.
 
     Args:
-        uri: a model folder, torchvision:NAME[:FILE], hf:FOLDER_OR_ID, onnx:FILE or module:Class.
+        uri: a model folder, torchvision:NAME[:FILE], hf:FOLDER_OR_ID, onnx:FILE or module:Class;
+            files and folders here or in a bucket.
         wishes: size of views, and what is ours to say of detectors.
         classes: file of class names, or a labelled set; None: the teacher's own.
         pairs: teacher class -> target class.
@@ -81,9 +83,8 @@ def _opened(uri: str, wishes: Wishes) -> TeacherSource:
     if Path(uri).exists():
         return _folder(uri, wishes)
     if scheme in _SCHEMES:
-        rule = f"a file or folder of this machine behind {scheme}:"
-        require("://" not in rest, "teacher", rule, uri, "copy it here first")
-        return _SCHEMES[scheme](rest, wishes)
+        with at_hand(rest, is_folder=scheme == "hf") as here:
+            return _SCHEMES[scheme](here, wishes)
     return open_class(uri, wishes) if _CLASS.match(uri) else _folder(uri, wishes)
 
 
