@@ -18,7 +18,7 @@ from ray_st.planning.earlier import rates_of_run
 from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
 from ray_st.planning.labelling import foretold, limits_of, scenario_of
 from ray_st.planning.plan import Basis, Plan, basis_for, label_outcome, read_basis, train_outcome
-from ray_st.planning.rates import LabelRates, TrainRates
+from ray_st.planning.rates import Alone, LabelRates, TrainRates
 from ray_st.planning.shapes import best_shape, cores_per_teacher, recipe_shape
 from ray_st.planning.training import foretold_training
 from ray_st.planning.wording import outcome_words, plan_lines
@@ -257,6 +257,35 @@ def test_on_one_machine_all_share_the_cores() -> None:
     of_a_run = replace(rates, shares_cores=False)
     found = foretold(of_a_run, here(2), label, recipe_shape(of_a_run, here(2), label), 50_000, CALM)
     assert (found.limit, found.images_per_s) == ("read", pytest.approx(200, rel=0.03))
+
+
+def test_on_one_machine_few_are_faster_each_than_many() -> None:
+    alone = Alone(read_s=0.002, predict_s=0.008, write_s=0.0, start_s=4.0)
+    rates = replace(
+        RATES, device="cpu", shares_cores=True, write_s=0.0, read_s=0.004, predict_s=0.016,
+        processes=5, alone=alone,
+    )  # fmt: skip
+    for busy, share in ((0, 0.0), (1, 0.0), (2, 0.25), (5, 1.0), (9, 1.0)):
+        found = rates.at(busy)
+        assert found.predict_s == pytest.approx(0.008 + share * 0.008)
+        assert found.read_s == pytest.approx(0.002 + share * 0.002)
+        assert found.start_s == pytest.approx(4 + share * 6)
+        assert found.in_bytes == rates.in_bytes
+    assert replace(rates, alone=None).at(1) == replace(rates, alone=None)
+    # one teacher, and the quarter of a core that feeds it
+    label = LabelConfig(actors=(1, 1), readers=2)
+    shape = recipe_shape(rates, here(8), label)
+    case = scenario_of(rates, here(8), label, shape, 50_000, CALM)
+    assert case.predict_s == pytest.approx(0.008 + 0.25 / 4 * 0.008)
+    # a teacher of four cores: that quarter is a sixteenth of a process
+    wide = replace(label, cpus_per_actor=4)
+    case = scenario_of(rates, here(8), wide, shape, 50_000, CALM)
+    assert case.predict_s == pytest.approx(0.008 + 0.25 / 16 * 0.008)
+    # nodes of a cluster are full
+    assert (
+        scenario_of(rates, replace(here(8), is_here=False), label, shape, 50_000, CALM).predict_s
+        == 0.016
+    )
 
 
 def test_teachers_that_fit_on_no_node(fleet: Fleet) -> None:

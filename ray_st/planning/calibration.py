@@ -2,9 +2,9 @@
 
 In: a `TeacherSource`, rows of some images. Out: `LabelRates`. Next: `practice.py`.
 
-On one core of an idle machine everything is faster than in a run. So as many processes as the
-machine has room for do the same at the same time, each with the threads of one actor, and stages
-are timed one after the other in each of them.
+On one core of an idle machine everything is faster than on one of many at work. So first one
+process does it, then as many as the machine has room for do the same at the same time, each with
+the threads of one actor; stages are timed one after the other in each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import cycle
 from pathlib import Path
 from threading import BrokenBarrierError
@@ -32,12 +32,13 @@ from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.rows import store_row
 from ray_st.labeling.teacher import TeacherSource
-from ray_st.planning.rates import LabelRates
+from ray_st.planning.rates import Alone, LabelRates
 
 MOST_PROCESSES = 8
 # Of an execution of Ray Data, besides the start of a teacher's process; 1.1 to 2.8 were measured.
 RAY_START_S = 1.5
 _LOOK_S = 0.1
+_ALONE = 0.4  # of a stage's time is for the process that is alone
 _LEAST = 2  # turns of a stage, behind one that does not count
 
 
@@ -86,11 +87,14 @@ def calibrate(
     cores = os.cpu_count() or 1
     count = 1 if wants_gpu else max(1, cores // max(1, int(label.cpus_per_actor)))
     count = min(MOST_PROCESSES, count)
-    found = _together(_Task(source=source, rows=rows, label=label, stage_s=stage_s), count)
-    mean = {name: statistics.fmean(each[name] for each in found) for name in found[0]}
-    mean["start_s"] += RAY_START_S
-    if teacher_images_per_s is not None:
-        mean["predict_s"] = 1 / teacher_images_per_s
+    task = _Task(source=source, rows=rows, label=label, stage_s=stage_s)
+    known = {} if teacher_images_per_s is None else {"predict_s": 1 / teacher_images_per_s}
+    alone = None
+    if count > 1:
+        one = _mean(_together(replace(task, stage_s=stage_s * _ALONE), 1)) | known
+        alone = Alone(**{each.name: one[each.name] for each in fields(Alone)})
+    mean = _mean(_together(task, count)) | known
+    if is_given:
         origin += ", the teacher's speed as given"
     side = "process" if count == 1 else "processes side by side"
     return LabelRates(
@@ -99,7 +103,16 @@ def calibrate(
         device="given" if is_given else "cuda" if wants_gpu else "cpu",
         shares_cores=True,
         source=f"measured here on {origin}, {count} {side} on {cores} cores",
+        processes=count,
+        alone=alone,
     )
+
+
+def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of several processes; to their start comes Ray's."""
+    mean = {name: statistics.fmean(each[name] for each in found) for name in found[0]}
+    mean["start_s"] += RAY_START_S
+    return mean
 
 
 def mean_bytes(uris: Sequence[str]) -> float:

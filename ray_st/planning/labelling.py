@@ -15,7 +15,7 @@ from ray_st.planning.assumptions import AssumeConfig
 from ray_st.planning.fleet import Fleet
 from ray_st.planning.rates import LabelRates
 from ray_st.planning.scenario import Node, Scenario
-from ray_st.planning.shapes import Shape, rooms_of
+from ray_st.planning.shapes import Shape, cores_per_teacher, rooms_of
 from ray_st.planning.simulation import simulate
 
 PUBLISH_S = 2e-6  # an image: a shard's ids are read, compared and summed up
@@ -90,6 +90,9 @@ def scenario_of(
 ) -> Scenario:
     """What the simulator is asked."""
     shared = fleet.is_here and rates.shares_cores
+    if shared:
+        feeding = cores_per_teacher(rates) / label.cpus_per_actor
+        rates = rates.at(shape.teachers * (1 + feeding))
     is_measured = rates.device != "given"  # who knows how many cores that took
     handed, block = _blocks(rates, label, shape, images)
     return Scenario(

@@ -5,9 +5,19 @@ In: numbers. Out: `LabelRates`, `TrainRates`. Next: `fleet.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray_st.config import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """`LabelRates` of these names, where nothing else is at work."""
+
+    read_s: float
+    predict_s: float
+    write_s: float
+    start_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +45,24 @@ class LabelRates:
     beside each other, as they are run."""
     source: str
     """Where the numbers come from, in words."""
+    processes: int = 1
+    """How many did the same side by side when they were taken."""
+    alone: Alone | None = None
+    """What one process takes by itself; None where that is not known."""
+
+    def at(self, busy: float) -> LabelRates:
+        """Between one process alone and all of them, by how many are at work on this machine."""
+        if self.alone is None or self.processes < 2:
+            return self
+        share = min(1.0, max(0.0, (busy - 1) / (self.processes - 1)))
+        mixed = {
+            name: (1 - share) * value + share * getattr(self, name)
+            for name, value in vars(self.alone).items()
+        }
+        return replace(self, **mixed)
 
     def __post_init__(self) -> None:
+        require(self.processes >= 1, "processes", "1 or more", self.processes)
         for name in (
             "read_s", "predict_s", "write_s", "start_s", "in_bytes", "out_bytes",
             "view_bytes",
