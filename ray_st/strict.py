@@ -166,7 +166,7 @@ def _section_hook(kind: Any, converter: cattrs.BaseConverter) -> Callable[[Any, 
         if section and field.default is missing is field.default_factory:
             needed.append(field.name)  # {} lets the error name what is missing inside
         elif section:  # else a recipe that names one key would lose the others' defaults
-            own = _default(field) in (None, section())
+            own = (default := _default(field)) is None or default == section()
             assert own, f"{kind.__name__}.{field.name}: a section's defaults live on its own fields"
 
     def structure(value: Any, _: Any) -> Any:

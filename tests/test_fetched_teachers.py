@@ -82,7 +82,7 @@ def test_a_teacher_in_a_bucket_is_the_teacher_here(
         ("onnx:", "nameless.onnx", r"teacher: THERE/nameless\.onnx names no classes; write them "
          r"to THERE/nameless\.txt, a line each$"),
         ("onnx:", "mine.pth", r"teacher: THERE/mine\.pth cannot be read \(.*\); it must be one "),
-        (f"torchvision:{NETWORK}:", "none.pth", r"teacher: THERE/none\.pth .*no such file"),
+        (f"torchvision:{NETWORK}:", "none.pth", r"teacher: THERE/none\.pth must be a file that "),
         ("hf:", "none", "teacher: hf:THERE/none is no folder; check the path$"),
         ("hf:", "mine.pth", r"teacher: hf:THERE/mine\.pth is no folder; check the path$"),
     ],
