@@ -13,13 +13,13 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from typing import IO, Any, TextIO, cast
 
 from ray_st.config import UserError
 
 VARIABLE = "RAY_ST_LOG"
-# Who we are for the cluster: the name of a submitted job, else Ray's number of it.
-_JOBS = ("RAY_JOB_NAME", "RAY_JOB_SUBMISSION_ID", "RAY_JOB_ID")
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # by which Ray tells a submitted job's process its name
 _about: dict[str, str] = {}  # of this process: verb, run
 
 
@@ -49,11 +49,19 @@ def event(name: str, message: str, *, level: str = "info", **fields: Any) -> Non
 
 def line(level: str, said: dict[str, Any]) -> str:
     """One JSON object: when, how grave, of what, and what is said."""
-    job = next((os.environ[name] for name in _JOBS if os.environ.get(name)), None)
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
-    about = {"job": job, **_about}
+    about = {"job": _job(os.environ.get(_JOB, "")), **_about}
     known = {name: value for name, value in about.items() if value}
     return json.dumps({"time": when, "level": level, **known, **said}, default=str)
+
+
+@cache
+def _job(config: str) -> str | None:
+    """The name of a submitted job, as in `ray job logs`; None where this is none."""
+    try:
+        return str(json.loads(config)["metadata"]["job_submission_id"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def stream(under: TextIO) -> IO[str]:

@@ -173,3 +173,50 @@ def test_a_part_of_a_shard(pool):
     assert (some.num_rows, some.files, some.number) == (2, (), 0)
     assert pa.concat_tables(some.rows())["image_id"].to_pylist() == [2, 7]
     assert pa.concat_tables(some.rows()).num_rows == 2  # a second time too
+
+
+def listed(folder, *names):
+    """A pool of these names, numbered by their places."""
+    return Images.of_rows(image_rows(range(len(names)), [str(folder / name) for name in names]))
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_folder_whose_files_moved_on_is_refused(tmp_path, is_whole):
+    """What stands under an image's number would be another file's label, and one get none."""
+    teacher, out = Brightness(), str(tmp_path / "out")
+    for i, name in enumerate("abcde"):
+        draw(tmp_path / f"{name}.png", i)
+    names = [f"{name}.png" for name in "bcd"]
+    label(listed(tmp_path, *names), teacher, out, HERE, None)
+    shard = Store(f"{out}/raw").shard(0)
+    if not is_whole:
+        Path(shard.folder, "shard.json").unlink()  # as it is until the last file is written
+    before = shard.named()
+    cases = {
+        f"image 0 was {tmp_path}/b.png and is {tmp_path}/a.png": ["a.png", *names],
+        f"image 1 was {tmp_path}/c.png and is {tmp_path}/d.png": ["b.png", "d.png"],
+        "1 fewer": ["b.png", "c.png"],
+        **({"1 more": [*names, "e.png"]} if is_whole else {}),
+    }
+    for said, files in cases.items():
+        with pytest.raises(
+            UserError, match=r"^images: must be listed as when .*was begun, got "
+        ) as it:
+            label(listed(tmp_path, *files), teacher, out, HERE, None)
+        assert f"({said}); " in str(it.value)
+        assert shard.named() == before
+    assert teacher.seen == 3
+    label(listed(tmp_path, *names), teacher, out, HERE, None)
+    assert teacher.seen == 3
+
+
+def test_files_behind_all_others_join_a_shard_that_is_not_whole(tmp_path):
+    teacher, out = Brightness(), str(tmp_path / "out")
+    for i, name in enumerate("abc"):
+        draw(tmp_path / f"{name}.png", i)
+    label(listed(tmp_path, "a.png", "b.png"), teacher, out, HERE, None)
+    (tmp_path / "out" / "raw" / "shard-00000" / "shard.json").unlink()
+    images = listed(tmp_path, "a.png", "b.png", "c.png")
+    label(images, teacher, out, HERE, None)
+    assert teacher.seen == 3
+    assert findings(Store(f"{out}/raw"), {0: images.shards[0].rows()}) == []

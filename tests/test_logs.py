@@ -34,7 +34,9 @@ def test_a_verb_in_json_and_in_text(tmp_path: Path) -> None:
     words.append(f"--out={tmp_path}/index")
 
     def said(kind: str) -> list[str]:
-        environment = {"PATH": "/usr/bin:/bin", "RAY_JOB_NAME": "nightly", "RAY_ST_LOG": kind}
+        # As Ray gives it to the process of a submitted job: tests/test_submit.py has a real one.
+        config = '{"runtime_env": {}, "metadata": {"job_submission_id": "nightly"}}'
+        environment = {"RAY_JOB_CONFIG_JSON_ENV_VAR": config, "RAY_ST_LOG": kind}
         done = subprocess.run(
             [*words, f"--threads={1 if kind == 'json' else 2}"],
             env=environment, cwd=ROOT, capture_output=True, text=True, check=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,6 +71,10 @@ def test_a_verb_stands_behind_submits_own_flags(own: list[str], rest: list[str])
         (["submit", "label"], "submit: must be followed by another verb, got 'submit'"),
         (["--adress", "x", "label"], "--adress: unknown flag; did you mean --address?"),
         (["label", "--images", "/x", "--teacher", "/t"], "out: must be an absolute path or a URI"),
+        (
+            ["label", "--images", "/x", "--teacher", "/t", "--out=~/o"],
+            "out: must be written out, for ~ is another folder on the cluster, got '~/o'",
+        ),
         (["label", "--out", "/o"], "images: is missing; pass --images VALUE"),
         (["train", "--out", "/o", "--train.steps", "0"], "train.steps: must be at least 1, got 0"),
         (
@@ -136,8 +141,14 @@ def test_whose_address(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     assert address_of(None) == DEFAULT_ADDRESS
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # of a cluster, not of its job server
-    assert address_of(None) == DEFAULT_ADDRESS
+    for here in ("auto", "local", "127.0.0.1:6379", "ray://localhost:10001"):
+        monkeypatch.setenv("RAY_ADDRESS", here)
+        assert address_of(None) == DEFAULT_ADDRESS
+    for there in ("10.0.0.1:6379", "ray://head:10001"):  # of a cluster, not of its dashboard
+        monkeypatch.setenv("RAY_ADDRESS", there)
+        with pytest.raises(UserError, match=f"^address: must be http.* got 'RAY_ADDRESS={there}'"):
+            address_of(None)
+        assert address_of("http://c:1") == "http://c:1"
     monkeypatch.setenv("RAY_ADDRESS", "http://a:8265")
     assert address_of(None) == "http://a:8265"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "https://b")
@@ -237,10 +248,13 @@ def test_the_log_and_the_exit_status_are_the_jobs(head: Head, folder: Path) -> N
     assert "SpineNet-190" in done.stdout or "spinenet190" in done.stdout
     assert done.stdout.splitlines()[-1].endswith(" succeeded")
     # What is wrong on the cluster only: the job says so, and its status is ours.
-    done = submitted(head, "report", "/nowhere")
+    done = submitted(head, "report", "/nowhere", RAY_ST_LOG="json")
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "ray-st: run: /nowhere holds no summary.json; " in done.stdout
-    assert done.stdout.splitlines()[-1].endswith(" failed with status 2")
+    (mistake,) = (line for line in done.stdout.splitlines() if '"event": "error"' in line)
+    said = json.loads(mistake)
+    assert "run: /nowhere holds no summary.json; " in said["message"]
+    last = done.stdout.splitlines()[-1]
+    assert last == f"job        {said['job']} failed with status 2"  # both name it as Ray does
 
 
 @pytest.mark.cluster
@@ -252,6 +266,9 @@ def test_submitting_twice(head: Head, folder: Path) -> None:
     job_id = begun.stdout.split()[1].rstrip(",")
     assert job_id.startswith("ray-st-demo-")
     # Other words in the same folder: nothing is sent.
+    slash = submitted(head, *demo[:-1], f"{folder}/./demo/")
+    assert slash.returncode == 2
+    assert f"out: job {job_id} works in {folder}/demo with other words" in slash.stderr
     other = submitted(head, *demo, "--train.steps", "9")
     assert other.returncode == 2
     assert other.stderr.splitlines()[-1].startswith(

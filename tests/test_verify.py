@@ -11,6 +11,7 @@ from test_store import CARD, failed, labelled
 from ray_st.config import UserError
 from ray_st.data.labels import Detections
 from ray_st.data.sources.folder import image_rows
+from ray_st.labeling.identity import of_other_files
 from ray_st.labeling.rows import store_row
 from ray_st.labeling.store import Store
 from ray_st.labeling.verify import findings
@@ -45,7 +46,7 @@ def again(store, number, *tables):
 
 
 def rows(ids):
-    return [image_rows(ids[:2], ["x"] * 2), image_rows(ids[2:], ["x"] * len(ids[2:]))]
+    return [image_rows(some, [f"/{i}.jpg" for i in some]) for some in (ids[:2], ids[2:])]
 
 
 MANIFEST = {0: [0, 1, 2, 3, 4, 5], 1: [100, 101, 102, 103]}
@@ -73,6 +74,21 @@ def test_missing_doubled_and_foreign_images_are_named(store):
         "shard 0: 2 images are missing: 3, 4",
         "shard 0: 1 image are not of the manifest: 7",
     ]
+
+
+def test_images_that_are_other_files_now(store):
+    listed = {number: rows(ids) for number, ids in MANIFEST.items()}
+    listed[0] = [image_rows([5, 4, 0], ["/5.jpg", "/other.jpg", "s3://b/0.jpg?region=x"]),
+                 image_rows([1, 2, 3], ["/2.jpg", "/2.jpg", "/3.jpg"])]  # fmt: skip
+    assert findings(store, listed) == ["shard 0: 3 images are of other files than listed: 0, 1, 4"]
+
+
+def test_options_of_a_bucket_are_no_part_of_a_name():
+    here = image_rows([2, 0, 1], [f"s3://b/{i}.jpg?region=x" for i in (2, 0, 1)])
+    there = image_rows([0, 1, 2, 3], [f"s3://b/{i}.jpg" for i in range(4)])
+    assert of_other_files(here, there).tolist() == []
+    assert of_other_files(here, there.slice(0, 0)).tolist() == []
+    assert of_other_files(here.slice(0, 0), there).tolist() == []
 
 
 def test_an_image_in_two_shards(store):

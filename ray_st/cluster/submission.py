@@ -37,10 +37,16 @@ _VERB, _OUT = "ray_st_verb", "ray_st_out"
 
 
 def address_of(wanted: str | None) -> str:
-    """What was asked for, else what Ray's variables name, else this machine's head."""
-    named = [os.environ.get(name, "") for name in _NAMES]
-    known = next((each for each in named if each.startswith("http")), DEFAULT_ADDRESS)
-    address = (wanted or known).rstrip("/")
+    """What was asked for, else what Ray's variables name, else this machine's head.
+
+    Raises `UserError` for what is no address of a dashboard, and where a variable names another
+    machine's Ray: its dashboard's port is not known from that.
+    """
+    named = {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
+    known = next((each for each in named.values() if each.startswith("http")), None)
+    elsewhere = [f"{name}={each}" for name, each in named.items() if not _is_here(each)]
+    got = wanted or known or next(iter(elsewhere), DEFAULT_ADDRESS)
+    address = got.rstrip("/")
     parts = urlsplit(address)
     require(
         parts.scheme in ("http", "https") and parts.hostname is not None,
@@ -50,6 +56,12 @@ def address_of(wanted: str | None) -> str:
         f"through a tunnel that is {DEFAULT_ADDRESS}",
     )
     return address
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address of a Ray (not of a dashboard) is of this machine."""
+    host = urlsplit(f"//{address.rpartition('://')[2]}").hostname
+    return host in ("auto", "local", "localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ray_st import logs
 from ray_st.config import UserError, require
 from ray_st.ray_compat import travelling
 
@@ -53,11 +54,13 @@ def said(files: Sequence[Path], folder: Path) -> str:
 
 
 def runtime_env(folder: Path, *, install: bool) -> dict[str, Any]:
-    """What Ray makes on each node before the job's first process there.
+    """What Ray makes on each node before the job's first process there; logs are as they are here.
 
     `install`: what the project needs, in the versions of its constraints.txt, besides Ray itself.
     """
     env: dict[str, Any] = {"working_dir": str(folder), "excludes": list(EXCLUDES)}
+    if logs.is_json():
+        env["env_vars"] = {logs.VARIABLE: "json"}
     return env | {"pip": {"packages": _packages(folder)}} if install else env
 
 

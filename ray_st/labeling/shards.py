@@ -25,6 +25,7 @@ from ray_st.data.views import fitted_views
 from ray_st.labeling.actor import TeacherActor
 from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.execution import VIEWS_AT_ONCE, Execution, nodes_lost
+from ray_st.labeling.identity import require_same_images
 from ray_st.labeling.images import ImageShard
 from ray_st.labeling.looks import Looks
 from ray_st.labeling.meter import Meter, speed
@@ -71,6 +72,7 @@ class Labeler:
     def label_shard(self, part: ImageShard, shard: Shard, *, retry_failed: bool) -> None:
         """Label what is not labelled yet, and publish; a shard that is whole is not read again."""
         if shard.facts is not None:
+            require_same_images(part, shard)
             self._count(part.num_rows)
             shard.tidy()
         else:
@@ -98,6 +100,7 @@ class Labeler:
         storage.make_folder(shard.work)
         storage.make_folder(shard.folder)
         recover(shard)
+        require_same_images(part, shard)
         limit = FailureLimit(where=shard.folder, most=most_failures)
         standing = shard.outcomes()
         before = _failures(standing)

@@ -84,6 +84,10 @@ class Shard:
         """Image id and status of all rows that stand: one pass over the files for both."""
         return self._columns("image_id", "status")
 
+    def named(self) -> pa.Table:
+        """Image id and URI of all rows that stand."""
+        return self._columns("image_id", "uri")
+
     def _columns(self, *names: str) -> pa.Table:
         empty = store_row(None).empty_table().select(names)
         return pa.concat_tables([empty, *(parquet.read(file, names) for file in self.files())])

@@ -2,7 +2,7 @@
 
 In: a model, then batches of fitted views. Out: `Labels` an image, above the task's low floor:
 thresholds are the business of `policy/`. `TeacherSource` is what travels to where it is loaded.
-Teachers from elsewhere: `teachers/`. Next: `verify.py`.
+Teachers from elsewhere: `teachers/`. Next: `identity.py`.
 """
 
 from __future__ import annotations

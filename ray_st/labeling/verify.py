@@ -1,7 +1,7 @@
 """Prove from the files alone that every image stands exactly once, as labels or as a failure.
 
 In: a `Store`, and what it should hold. Out: what is wrong, in words; nothing where all is well.
-Next: `pace.py`. One shard's ids are held at a time.
+Next: `pace.py`. One shard's ids and names are held at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from ray_st.data import parquet, storage
-from ray_st.data.rows import kind_of
+from ray_st.data.rows import IMAGE_ROW, kind_of
+from ray_st.labeling.identity import of_other_files
 from ray_st.labeling.rows import FAILED, OK, store_row
 from ray_st.labeling.store import FORMAT, Shard, Store
 
@@ -60,16 +61,18 @@ def _wrong(
             yield f"{entry['name']}: {' '.join(str(error).split())}"
             continue
         yield from (f"{entry['name']}: {what}" for what in _wrong_rows(table, card))
-        parts.append(np.asarray(table["image_id"]))
+        parts.append(table.select(IMAGE_ROW.names))
     if stray:
         yield f"holds files that do not belong to it ({', '.join(sorted(stray)[:_MOST_NAMED])})"
-    ids = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+    rows = pa.concat_tables([IMAGE_ROW.empty_table(), *parts], promote_options="permissive")
+    ids = np.sort(np.asarray(rows["image_id"]))
     yield from _named("stand more than once", np.unique(ids[1:][ids[1:] == ids[:-1]]))
     if expected is not None:
-        wanted = [np.asarray(rows["image_id"]) for rows in expected]
-        all_wanted = np.concatenate([np.empty(0, np.int64), *wanted])
-        yield from _named("are missing", np.setdiff1d(all_wanted, ids))
-        yield from _named("are not of the manifest", np.setdiff1d(ids, all_wanted))
+        listed = pa.concat_tables([IMAGE_ROW.empty_table(), *expected])
+        wanted = np.asarray(listed["image_id"])
+        yield from _named("are missing", np.setdiff1d(wanted, ids))
+        yield from _named("are not of the manifest", np.setdiff1d(ids, wanted))
+        yield from _named("are of other files than listed", of_other_files(rows, listed))
 
 
 def _read(file: str, entry: Mapping[str, int]) -> pa.Table:

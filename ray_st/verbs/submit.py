@@ -127,7 +127,8 @@ def _checked(words: Sequence[str], folder: Path, files: Sequence[Path]) -> Comma
         out,
         "a job's current folder is gone with it",
     )
-    return Command(verb=name, flags=(*_travelled(flags, folder, files),), out=out)
+    place = None if out is None else storage.join(out, ".")  # one folder has one name
+    return Command(verb=name, flags=(*_travelled(flags, folder, files),), out=place)
 
 
 def _travelled(flags: Sequence[str], folder: Path, files: Sequence[Path]) -> list[str]:
@@ -140,9 +141,16 @@ def _travelled(flags: Sequence[str], folder: Path, files: Sequence[Path]) -> lis
         elif head == "--config" and equals:
             found.append(f"--config={_inside(value, folder, files)}")
         else:
+            _require_written_out(head, value if equals else word)
             found.append(word)
         is_recipe = word == "--config"
     return found
+
+
+def _require_written_out(flag: str, value: str) -> None:
+    field = flag.removeprefix("--") if flag.startswith("--") else "path"
+    rule = "written out, for ~ is another folder on the cluster"
+    require(value.partition("/")[0] != "~", field, rule, value)
 
 
 def _inside(name: str, folder: Path, files: Sequence[Path]) -> str:
