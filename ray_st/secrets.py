@@ -12,14 +12,16 @@ from typing import Any
 
 from ray_st.config import UserError
 
+# What the name of an option ends in, behind words of its own: client_secret, x-amz-signature.
 _NAMES = (
-    "access_key|secret_key|session_token|account_key|sas_token|api_key|token|password|passwd|pwd|"
-    "sig|signature|awsaccesskeyid|x-amz-signature|x-amz-credential|x-amz-security-token|"
-    "x-goog-signature|x-goog-credential"
+    "secret|token|password|passwd|pwd|sig|signature|credentials?|awsaccesskeyid|"
+    "(?:api|access|account|secret)[_-]?key(?:[_-]?id)?"
 )
 _SECRET = re.compile(
-    r"(?P<userinfo>(?<=://)[^/@\s]*:[^/@\s]+(?=@))"  # s3://KEY:SECRET@bucket
-    rf"|(?<=[?&])(?P<option>{_NAMES})=[^&\s]*",  # ...?sig=...
+    # s3://KEY:SECRET@bucket; a secret may hold / and @, so only a port (host:80/...) ends it.
+    r"(?<=://)[^/@\s:]*:(?!\d*/)[^\s]+(?=@)"
+    r"|(?<=https://)[^/@\s]+(?=@)|(?<=http://)[^/@\s]+(?=@)"  # https://TOKEN@host
+    rf"|(?<=[?&])(?P<option>(?:[\w-]*[_-])?(?:{_NAMES}))=[^&\s]*",  # ...?sig=...
     re.IGNORECASE,
 )
 _MOVE = "leave it out; credentials come from the environment, a profile or a role"

@@ -149,6 +149,11 @@ def test_whose_address(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match=f"^address: must be http.* got 'RAY_ADDRESS={there}'"):
             address_of(None)
         assert address_of("http://c:1") == "http://c:1"
+    monkeypatch.setenv("RAY_ADDRESS", "http://admin:hunter2@a:8265")
+    with pytest.raises(
+        UserError, match=r"^address: must hold no credentials, got 'http://\*\*\*@a"
+    ):
+        address_of(None)
     monkeypatch.setenv("RAY_ADDRESS", "http://a:8265")
     assert address_of(None) == "http://a:8265"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "https://b")

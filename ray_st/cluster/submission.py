@@ -23,6 +23,7 @@ from ray.exceptions import AuthenticationError
 
 from ray_st.config import UserError, require
 from ray_st.ray_compat import use_token
+from ray_st.secrets import require_no_secret
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -55,6 +56,7 @@ def address_of(wanted: str | None) -> str:
         address,
         f"through a tunnel that is {DEFAULT_ADDRESS}",
     )
+    require_no_secret({"address": address})  # of a variable; a flag's was looked at before
     return address
 
 

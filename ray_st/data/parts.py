@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ray_st.data import storage
 
 MAX_BYTES = 1 << 30  # of an image, compressed: more is a mistake, or meant to do harm
+_MOST_SWELLING = 16  # of larger row groups, by their compression
 
 _SLICE = re.compile(r"slice:(\d+):(\d+):(.+)", re.DOTALL)
 _CELL = re.compile(r"cell:(\d+):(\d+):([^:]+):(.+)", re.DOTALL)
@@ -56,6 +57,7 @@ def read_part(uri: str) -> bytes:
     value = cells[row].as_py()
     if not isinstance(value, bytes):
         raise ValueError(f"the cell must hold bytes, got {type(value).__name__}")
+    _require_size(len(value))
     return value
 
 
@@ -66,12 +68,16 @@ def column_at(column: pa.ChunkedArray, name: str, path: str) -> pa.ChunkedArray:
 
 
 def _read_slice(offset: int, size: int, file: str) -> bytes:
-    if size > MAX_BYTES:
-        raise ValueError(f"it has {size} bytes, and an image may have {MAX_BYTES}")
+    _require_size(size)
     content = bytes(_open(file).read_at(size, offset))
     if len(content) < size:
         raise ValueError(f"the file ends {size - len(content)} bytes before the slice does")
     return content
+
+
+def _require_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size} bytes, and an image may have {MAX_BYTES}")
 
 
 @lru_cache(maxsize=_OPEN_FILES)
@@ -80,12 +86,22 @@ def _open(file: str) -> pa.NativeFile:
     return filesystem.open_input_file(path)
 
 
+def _require_no_bomb(group: pq.RowGroupMetaData, column: str) -> None:
+    """Refuse cells that swell; images are compressed already, and a row group of them cannot."""
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    mine = [each for each in chunks if f"{each.path_in_schema}.".startswith(f"{column}.")]
+    whole = sum(each.total_uncompressed_size for each in mine)
+    if whole > max(MAX_BYTES, _MOST_SWELLING * sum(each.total_compressed_size for each in mine)):
+        raise ValueError(f"its row group swells to {whole} bytes")
+
+
 @lru_cache(maxsize=_OPEN_GROUPS)
 def _cells(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     filesystem, path = storage.locate(file)
     with pq.ParquetFile(path, filesystem=filesystem) as parquet:
         if row_group >= parquet.num_row_groups:
             raise ValueError(f"the file has {parquet.num_row_groups} row groups")
+        _require_no_bomb(parquet.metadata.row_group(row_group), column)
         table = parquet.read_row_group(row_group, columns=[column])
     if table.num_columns != 1:
         raise ValueError(f"the file has no column {column!r}")

@@ -83,6 +83,13 @@ class Images:
 
 def open_pool(uri: str) -> Images:
     """Open a manifest that `ray-st index` left, or list the images of anything else."""
-    if ":" not in uri.partition("://")[0] and storage.exists(storage.join(uri, MANIFEST)):
+    if ":" not in uri.partition("://")[0] and _has_manifest(uri):
         return Images.of_manifest(Manifest.read(uri))
     return Images.of_rows(open_images(uri))
+
+
+def _has_manifest(uri: str) -> bool:
+    try:
+        return storage.exists(storage.join(uri, MANIFEST))
+    except (OSError, ValueError):  # who lists the images will meet it too, and say so
+        return False

@@ -21,6 +21,7 @@ from ray_st.data.sources.folder import is_image
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 _BLOCK = 512
+_DIGITS = 20  # a length in a PAX header has at most
 _AHEAD = 8192  # one request for a header and the small members behind it
 _LONGEST_NAME = 1 << 20
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -148,13 +149,15 @@ def _said(kind: bytes, body: bytes) -> dict[str, str]:
     if kind == b"L":
         return {"path": _text(body)}
     records: dict[str, str] = {}
-    while body.strip(b"\x00"):
-        length = int(body.partition(b" ")[0])
-        key, mark, value = body[:length].partition(b" ")[2].partition(b"=")
+    at, end = 0, len(body.rstrip(b"\x00"))
+    while at < end:
+        space = body.find(b" ", at, at + _DIGITS)
+        length = int(body[at:space]) if space > at else 0
+        key, mark, value = body[space + 1 : at + length].partition(b"=")
         if length <= 0 or not mark:
             raise _DamagedError("a damaged PAX header")
         records[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
-        body = body[length:]
+        at += length
     return records
 
 

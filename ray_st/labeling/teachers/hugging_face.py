@@ -113,9 +113,10 @@ def _read(transformers: Any, name: str) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     try:
         model, account = transformers.AutoModelForObjectDetection.from_pretrained(
-            where, output_loading_info=True
+            where, output_loading_info=True, trust_remote_code=False
         )
-        processor = transformers.AutoImageProcessor.from_pretrained(where)
+        # Said each time: transformers takes no word on it for leave to ask, and then runs it.
+        processor = transformers.AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # of the hub's client, of JSON, of safetensors, of the model
         raise UserError(
             f"teacher: hf:{name} cannot be read as an object detector ({reason_of(error)}); pass a "
