@@ -264,6 +264,17 @@ def test_gcp_gives_no_node_a_public_address() -> None:
         assert len(kind["node_config"]["serviceAccounts"]) == 1
 
 
+def test_gcps_places_are_one_place_and_its_disks_are_taken_by_all_machines() -> None:
+    provider = read("gcp.yaml")["provider"]
+    region, zone = provider["region"], provider["availability_zone"]
+    assert zone.startswith(f"{region}-")
+    for kind in node_types("gcp.yaml").values():
+        (disk,) = kind["node_config"]["disks"]
+        assert disk["initializeParams"]["diskType"] == f"zones/{zone}/diskTypes/pd-balanced"
+        (interface,) = kind["node_config"]["networkInterfaces"]
+        assert f"/regions/{region}/" in interface["subnetwork"]
+
+
 def test_the_network_policy_lets_in_the_cluster_and_its_operator() -> None:
     spec = read("kuberay/networkpolicy.yaml")["spec"]
     assert spec["policyTypes"] == ["Ingress"]
@@ -284,7 +295,7 @@ def test_slurms_script_is_a_script_and_its_flags_are_rays() -> None:
     known = {
         option for each in (start, symmetric_run) for param in each.params for option in param.opts
     }
-    line = script.read_text().replace("\\\n", " ").splitlines()[-1]
-    ours = line.partition("ray symmetric-run")[2].partition(" -- ")[0]
-    assert {*re.findall(r"--[a-z-]+", ours)} <= known
-    assert line.endswith('python -m ray_st "$@" --address auto')
+    ours = script.read_text().partition("ray symmetric-run")[2].partition(" -- ")[0]
+    flags = {*re.findall(r"--[a-z-]+", ours)}
+    assert "--min-nodes" in flags
+    assert flags <= known
