@@ -16,10 +16,12 @@ from ray_st.models import ModelConfig
 from ray_st.planning.assumptions import AssumeConfig
 from ray_st.planning.earlier import rates_of_run
 from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
-from ray_st.planning.labelling import foretold, limits_of, scenario_of
+from ray_st.planning.labelling import foretold
+from ray_st.planning.limits import limits_of, scenario_of
 from ray_st.planning.plan import Basis, Plan, basis_for, label_outcome, read_basis, train_outcome
 from ray_st.planning.rates import Alone, LabelRates, TrainRates
-from ray_st.planning.shapes import best_shape, cores_per_teacher, recipe_shape
+from ray_st.planning.rooms import Shape, cores_per_teacher, placed
+from ray_st.planning.shapes import best_shape, recipe_shape
 from ray_st.planning.training import foretold_training
 from ray_st.planning.wording import outcome_words, plan_lines
 from ray_st.training.joint import JointConfig
@@ -220,8 +222,53 @@ def test_fewer_teachers_where_cores_cannot_feed_them(fleet: Fleet) -> None:
         replace(kind, most=1) if kind.name == "decode" else kind for kind in fleet.types
     ))  # fmt: skip
     shape = best_shape(replace(RATES, read_s=0.1), few, GPU)
-    # cores beside 40 teachers: 32 + 80 - 40 = 72; one teacher wants 25.5
-    assert shape.teachers == 2
+    # 32 + 80 cores, one of them each teacher's; it wants 25.5 more: 4 are fed and 1000 images/s,
+    # of 5 the cores are the limit, 107 / 0.102 = 1049
+    assert shape.teachers == 5
+
+
+def nodes_of(count: int, cores: int, gpus: int, *, spot: bool = True) -> Fleet:
+    head = NodeType(name="head", cores=0, is_head=True, least=1)
+    kind = NodeType(name="node", cores=cores, accelerators=gpus, most=count, is_spot=spot)
+    return Fleet(name="a test", types=(head, kind))
+
+
+@pytest.mark.parametrize(
+    ("found", "gpus", "cpus"),
+    [
+        (nodes_of(8, 8, 1), 0.25, 2.0),  # 32 teachers would take all 64 cores
+        (nodes_of(8, 8, 1), 0.1, 1.0),
+        (nodes_of(8, 8, 1), 0.5, 2.0),
+        (nodes_of(8, 8, 1), 1.0, 1.0),
+        (nodes_of(4, 1, 1), 1.0, 1.0),  # four cores in all
+        (nodes_of(4, 1, 0), 0.0, 1.0),
+        (nodes_of(5, 3, 0), 0.0, 0.5),
+    ],
+)
+def test_no_shape_is_much_faster_than_the_best(found: Fleet, gpus: float, cpus: float) -> None:
+    rates = replace(RATES, predict_s=0.02, write_s=0.0005)
+    label = LabelConfig(actors=(1, 8), readers=48, gpus_per_actor=gpus, cpus_per_actor=cpus)
+
+    def speed(shape: Shape) -> float:
+        return min(limits_of(scenario_of(rates, found, label, shape, 1_000_000, CALM)).values())
+
+    best = best_shape(rates, found, label, 1_000_000, CALM)
+    others = [
+        placed(rates, found, label, teachers, readers)
+        for teachers in range(1, 41)
+        for readers in (1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64)
+    ]
+    assert speed(best) >= 0.99 * max(map(speed, others))
+    assert speed(best) >= speed(recipe_shape(rates, found, label))
+
+
+def test_teachers_that_fill_the_nodes_leave_a_core_to_read_with() -> None:
+    label = LabelConfig(actors=(1, 8), gpus_per_actor=1)
+    assert recipe_shape(RATES, nodes_of(4, 1, 1), label).teachers == 3
+    with pytest.raises(UserError, match=r"label\.cpus_per_actor: one teacher leaves no core of"):
+        recipe_shape(RATES, nodes_of(1, 1, 1), label)
+    with pytest.raises(UserError, match=r"label\.actors: must be at least 1 teacher to be planned"):
+        recipe_shape(RATES, nodes_of(4, 1, 1), replace(label, actors=(0, 0)))
 
 
 def test_the_driver_is_a_limit_too(fleet: Fleet) -> None:

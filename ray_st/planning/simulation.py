@@ -1,6 +1,6 @@
 """Labelling a pool on a cluster, played through on a clock of its own: events, no sleeping.
 
-In: a `Scenario`. Out: its `Outcome`. Next: `shapes.py`.
+In: a `Scenario`. Out: its `Outcome`. Next: `rooms.py`.
 
 A shard is opened, its blocks are read, labelled and written, and it is published before the next
 one is opened, as `labeling/shards.py` does it. What is read and not yet labelled is bounded, and so

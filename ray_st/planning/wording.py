@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ray_st.planning.labelling import PUBLISH_S, Labelling
+from ray_st.planning.labelling import Labelling
+from ray_st.planning.limits import PUBLISH_S
 from ray_st.planning.plan import Plan
-from ray_st.planning.shapes import cores_per_teacher
+from ray_st.planning.rooms import cores_per_teacher
 from ray_st.planning.training import Training
 
 Line = tuple[str, str]
