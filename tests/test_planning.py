@@ -93,6 +93,7 @@ def test_a_launcher_file_with_anchors_and_merges(tmp_path: Path) -> None:
     (tmp_path / "merged.yaml").write_text(
         """
 head_node_type: head
+max_workers: 3
 available_node_types:
   head:
     resources: {CPU: 2}
@@ -105,6 +106,114 @@ available_node_types:
     )
     head, more = read_cluster(str(tmp_path / "merged.yaml")).types
     assert (head.instance, more.instance, more.is_spot, more.most) == ("small", "large", True, 3)
+
+
+def cluster(tmp_path: Path, most: int | None, types: dict[str, dict[str, Any]]) -> Fleet:
+    """A file with a head without cores, read."""
+    kinds = {"head": {"resources": {"CPU": 0}}} | types
+    text: dict[str, Any] = {"head_node_type": "head", "available_node_types": {
+        name: {"node_config": {}} | kind for name, kind in kinds.items()
+    }}  # fmt: skip
+    if most is not None:
+        text["max_workers"] = most
+    return read_cluster(written(tmp_path, text))
+
+
+DECODE: dict[str, Any] = {"resources": {"CPU": 32}}
+TEACHER: dict[str, Any] = {"resources": {"CPU": 8, "GPU": 1}}
+
+
+def test_max_workers_bounds_all_types_together(tmp_path: Path) -> None:
+    found = cluster(tmp_path, 4, {
+        "decode": DECODE | {"max_workers": 10}, "teacher": TEACHER | {"max_workers": 10},
+    })  # fmt: skip
+    # 10 teachers were asked for: 4 nodes, and none is left to decode
+    shape = recipe_shape(RATES, found, replace(GPU, actors=(1, 10), readers=64))
+    assert (shape.teachers, shape.nodes) == (4, {"head": 1, "decode": 0, "teacher": 4})
+    assert shape.readers < 28  # cores beside the teachers; some of them write
+    # a teacher wants 3 cores, its node has 7 beside it
+    assert best_shape(RATES, found, GPU).nodes == {"head": 1, "decode": 0, "teacher": 4}
+    # those that are up from the beginning count too
+    kept = cluster(tmp_path, 4, {
+        "decode": DECODE | {"min_workers": 3}, "teacher": TEACHER | {"max_workers": 10},
+    })  # fmt: skip
+    assert recipe_shape(RATES, kept, GPU).nodes == {"head": 1, "decode": 3, "teacher": 1}
+
+
+def test_max_workers_that_a_file_does_not_say(tmp_path: Path) -> None:
+    def bounds(found: Fleet) -> list[tuple[int, int]]:
+        return [(kind.least, kind.most) for kind in found.types]
+
+    # a type without takes that of all, the head without is alone
+    unsaid = cluster(tmp_path, 8, {"teacher": TEACHER | {"min_workers": 2}})
+    assert bounds(unsaid) == [(1, 1), (2, 8)]
+    assert bounds(cluster(tmp_path, 4, {"decode": DECODE, "teacher": TEACHER})) == [
+        (1, 1), (0, 4), (0, 4),
+    ]  # fmt: skip
+    assert bounds(cluster(tmp_path, None, {"teacher": TEACHER | {"max_workers": 9}}))[1] == (0, 2)
+    own = {"resources": {"CPU": 4}, "min_workers": 1, "max_workers": 3}
+    assert bounds(cluster(tmp_path, 5, {"head": own})) == [(2, 4)]  # and itself
+    with pytest.raises(
+        UserError, match="max_workers: must be at least the sum of all min_workers, 6"
+    ):
+        cluster(tmp_path, 2, {"teacher": TEACHER | {"min_workers": 6, "max_workers": 6}})
+
+
+def test_fleets_as_ray_reads_the_same_file(tmp_path: Path) -> None:
+    from ray.autoscaler._private.util import fill_node_type_min_max_workers
+
+    text = json.loads(json.dumps(CLUSTER))
+    for name in ("decode", "student"):
+        del text["available_node_types"][name]["max_workers"]
+    found = read_cluster(written(tmp_path, text))
+    fill_node_type_min_max_workers(text)
+    for kind in found.types:
+        theirs = text["available_node_types"][kind.name]
+        own = (kind.least - kind.is_head, kind.most - kind.is_head)
+        assert own == (theirs["min_workers"], theirs["max_workers"])
+
+
+def test_teachers_stand_on_nodes_of_their_labels(tmp_path: Path) -> None:
+    found = cluster(tmp_path, 10, {
+        "decode": DECODE,
+        "teacher": TEACHER | {"max_workers": 4, "labels": {"pool": "teacher", "zone": "a"}},
+        "student": {
+            "resources": {"CPU": 48, "GPU": 4}, "max_workers": 2, "labels": {"pool": "student"},
+        },
+    })  # fmt: skip
+    assert recipe_shape(RATES, found, GPU).teachers == 12
+    chosen = replace(GPU, nodes=("pool=teacher",))
+    for shape in (recipe_shape(RATES, found, chosen), best_shape(RATES, found, chosen)):
+        assert (shape.teachers, shape.nodes["teacher"], shape.nodes["student"]) == (4, 4, 0)
+    said = (
+        r"label\.nodes: no node type of .* that may work has pool=tuna \(there is pool=student pool"
+    )
+    with pytest.raises(UserError, match=said):
+        recipe_shape(RATES, found, replace(GPU, nodes=("pool=tuna",)))
+    with pytest.raises(
+        UserError, match=r"and no node of \S+ with pool=teacher zone=a has them; lower"
+    ):
+        recipe_shape(RATES, found, replace(
+            GPU, nodes=("pool=teacher", "zone=a"), gpus_per_actor=2,
+        ))  # fmt: skip
+    train = TrainConfig(use_gpu=True, batch_size=64, nodes=("pool=student",), loaders=1)
+
+    def workers(train: TrainConfig) -> list[dict[str, float]]:
+        return [
+            dict.fromkeys(each.node_hours, each.workers)
+            for each in foretold_training(STEPS, found, train, CALM, has_pseudo=True)
+        ]
+
+    assert workers(train)[-1] == {"student": 8}
+    assert workers(replace(train, nodes=("pool=teacher",)))[-1] == {"teacher": 4}
+    assert workers(replace(train, nodes=("pool=tuna",))) == []
+
+
+def test_this_machine_has_any_label() -> None:
+    label = LabelConfig(actors=(1, 2), nodes=("pool=teacher",))
+    assert recipe_shape(RATES, here(2), label).teachers == 2
+    plan = Plan.of(replace(basis(here(2)), label=label))
+    assert ("assumed", "this machine has the labels pool=teacher") in [*plan_lines(plan)]
 
 
 @pytest.mark.parametrize("config", [

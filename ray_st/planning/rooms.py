@@ -35,7 +35,10 @@ def rooms_of(fleet: Fleet, label: LabelConfig) -> list[tuple[NodeType, int]]:
     Raises `UserError` where none has room.
     """
     cpus, gpus, found = label.cpus_per_actor, label.gpus_per_actor, []
-    for kind in fleet.workers:
+    labelled = fleet.with_labels(label.nodes)
+    if not labelled:
+        raise _no_node(fleet, label)
+    for kind in labelled:
         if gpus > 0:
             room = min(int(kind.accelerators / gpus), int(kind.cores / cpus))
         elif kind.accelerators and not fleet.is_here:
@@ -46,11 +49,21 @@ def rooms_of(fleet: Fleet, label: LabelConfig) -> list[tuple[NodeType, int]]:
             found.append((kind, room))
     if not found:
         need = f"{cpus:g} CPUs and {gpus:g} GPUs"
+        where = fleet.named(label.nodes)
         raise UserError(
-            f"label.gpus_per_actor: a teacher needs {need}, and no node of {fleet.name} has them; "
+            f"label.gpus_per_actor: a teacher needs {need}, and no node of {where} has them; "
             "lower label.cpus_per_actor or label.gpus_per_actor, or name another --cluster"
         )
     return [pair for pair in found if pair[0].is_spot] or found
+
+
+def _no_node(fleet: Fleet, label: LabelConfig) -> UserError:
+    there = sorted({each for kind in fleet.workers for each in kind.labels})
+    return UserError(
+        f"label.nodes: no node type of {fleet.name} that may work has {' '.join(label.nodes)} "
+        f"(there is {' '.join(there) or 'no label'}); write it under the type's `labels`, or leave "
+        "label.nodes out"
+    )
 
 
 def placed(
@@ -73,10 +86,12 @@ def placed(
     kinds = sorted(fleet.workers, key=lambda each: (each.accelerators, not each.is_spot))
     if is_thrifty:
         kinds = [kind for kind in kinds if kind.name in names or not kind.accelerators]
-    for count in range(min(teachers, sum(kind.most * room for kind, room in rooms)), 0, -1):
+    count = min(teachers, sum(kind.most * room for kind, room in rooms))
+    while count > 0:
         found = _placed(rates, fleet, label, count, readers, kinds)
         if fleet.is_here or _free_cores(fleet, label, found):
             return found
+        count = found.teachers - 1
     raise UserError(
         f"label.cpus_per_actor: one teacher leaves no core of {fleet.name} to read with; lower it, "
         "or name another --cluster"
@@ -91,9 +106,9 @@ def _placed(
     readers: int,
     kinds: list[NodeType],
 ) -> Shape:
-    nodes, seats = {kind.name: kind.least for kind in fleet.types}, 0
+    nodes, seats = fleet.least, 0
     for kind, room in rooms_of(fleet, label):
-        count = min(kind.most, math.ceil((teachers - seats) / room))
+        count = min(fleet.most_of(kind, nodes), math.ceil((teachers - seats) / room))
         nodes[kind.name] = max(nodes[kind.name], count)
         seats += count * room
     teachers = min(teachers, seats)
@@ -102,7 +117,7 @@ def _placed(
     short = readers + writers + teachers * label.cpus_per_actor - cores
     for kind in kinds:
         if short > 0 and kind.cores:
-            more = min(kind.most - nodes[kind.name], math.ceil(short / kind.cores))
+            more = min(fleet.most_of(kind, nodes) - nodes[kind.name], math.ceil(short / kind.cores))
             nodes[kind.name] += more
             short -= more * kind.cores
     if not fleet.is_here:

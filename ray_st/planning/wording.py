@@ -54,7 +54,8 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
         stored = f"{_bytes(plan.best.in_bytes)} of images in, {_bytes(plan.best.out_bytes)} of "
         yield "storage", f"{stored}labels out"
     if trained is not None and not plan.training:
-        yield "train", f"no node of {basis.fleet.name} has room for a worker and its loaders"
+        where = basis.fleet.named(basis.train.nodes)
+        yield "train", f"no node of {where} has room for a worker and its loaders"
     for each in plan.training:
         yield "train", _training(each, basis.train.num_workers)
     yield from (("assumed", line) for line in _assumed(plan))
@@ -114,6 +115,8 @@ def _assumed(plan: Plan) -> Iterator[str]:
             yield f"between nodes {assume.network_gbit:g} Gbit/s, nothing hidden behind backward"
     if fleet.is_here:
         yield "this machine does nothing else"
+        if nodes := (*basis.label.nodes, *basis.train.nodes):
+            yield f"this machine has the labels {' '.join(dict.fromkeys(nodes))}"
         return
     yield (
         f"a core and an accelerator of {fleet.name} are as fast as where it was measured; nodes "
