@@ -387,6 +387,57 @@ def test_the_driver_is_a_limit_too(fleet: Fleet) -> None:
     assert found.steady_images_per_s == pytest.approx(2 * 512)
 
 
+def test_no_more_teachers_than_the_driver_can_feed() -> None:
+    """The nodes of clusters/aws.yaml and the prices of docs/guide/scale.md."""
+    kinds = (
+        NodeType(name="head", cores=0, is_head=True, least=1),
+        NodeType(name="decode", cores=32, most=16, is_spot=True),
+        NodeType(name="teacher", cores=8, accelerators=1, most=32, is_spot=True),
+    )
+    prices = {"head": 0.4, "decode": 0.6, "teacher": 1.7}
+    found = Fleet(name="a test", types=kinds, most=51).priced(prices)
+    rates = replace(RATES, predict_s=1 / 400, write_s=0.0005, view_bytes=3 * 640**2)
+    label = replace(GPU, actors=(1, 32), readers=150)
+    assume = AssumeConfig()
+    # blocks of 109 images, 40 a second: 4360 images/s, what 11 teachers label
+    best = best_shape(rates, found, label, 3_000_000, assume)
+    assert (best.teachers, best.nodes) == (11, {"head": 1, "decode": 0, "teacher": 11})
+    quick = replace(assume, driver_blocks_per_s=80.0)
+    assert best_shape(rates, found, label, 3_000_000, quick).teachers == 22
+    of_best, of_all = (
+        foretold(rates, found, label, shape, 3_000_000, assume)
+        for shape in (best, recipe_shape(rates, found, label))
+    )
+    assert of_all.shape.teachers == 32
+    assert of_best.images_per_s > 0.98 * of_all.images_per_s
+    assert of_best.cost is not None
+    assert of_all.cost is not None
+    assert of_best.cost < 0.4 * of_all.cost
+
+
+def test_no_more_readers_than_the_driver_can_feed() -> None:
+    label = LabelConfig(actors=(1, 4), readers=8)
+    kinds = (
+        NodeType(name="head", cores=0, is_head=True, least=1),
+        NodeType(name="node", cores=4, most=4),
+    )
+    found = Fleet(name="a test", types=kinds)
+    slow = replace(CALM, driver_blocks_per_s=1.0)
+    shape = best_shape(RATES, found, label, 1_000_000, slow)
+    # 512 images/s: 3 teachers, 6 readers with a tenth to spare, and a core that writes
+    assert (shape.teachers, shape.readers, shape.nodes["node"]) == (3, 6, 3)
+
+
+def test_of_shapes_nearly_as_fast_the_one_of_fewest_teachers_is_best() -> None:
+    found, few = nodes_of(8, 8, 1), replace(GPU, readers=2)
+    # 500.5 images/s of the driver's: two teachers label 500, three 750
+    slow = replace(CALM, driver_blocks_per_s=500.5 / 512)
+    assert best_shape(RATES, found, few, 1_000_000, slow).teachers == 2
+    assert best_shape(RATES, found, GPU, 1_000_000, slow).teachers == 3  # the recipe's reach 500.5
+    slow = replace(CALM, driver_blocks_per_s=1.0)  # 500 is 2 % less than 512
+    assert best_shape(RATES, found, few, 1_000_000, slow).teachers == 3
+
+
 def test_large_views_travel_in_smaller_blocks(fleet: Fleet) -> None:
     shape = recipe_shape(RATES, fleet, GPU)
     large = replace(RATES, view_bytes=3 * 640**2)

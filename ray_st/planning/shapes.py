@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ray_st.config import require
 from ray_st.labeling.config import LabelConfig
@@ -43,10 +44,10 @@ def best_shape(
     Without prices it is the one of fewest teachers, then nodes: more of them than the driver, the
     cores or the readers can feed only cost. Raises `UserError` where no teacher has room.
     """
+    search = _Search(rates=rates, fleet=fleet, label=label, images=images, assume=assume)
     recipe = recipe_shape(rates, fleet, label)
-    found = [recipe, *_candidates(rates, fleet, label)]
-    speeds = [_speed(rates, fleet, label, shape, images, assume) for shape in found]
-    least = max(_AS_GOOD * max(speeds), speeds[0])
+    found = [(search.speed(shape), shape) for shape in (recipe, *search.candidates())]
+    least = max(_AS_GOOD * max(speed for speed, _ in found), found[0][0])
 
     def worth(pair: tuple[float, Shape]) -> tuple[float, int, int, int]:
         speed, shape = pair
@@ -54,32 +55,38 @@ def best_shape(
         cost = 0.0 if price is None else price / speed
         return cost, shape.teachers, sum(shape.nodes.values()), shape.readers
 
-    fit = [pair for pair in zip(speeds, found, strict=True) if pair[0] >= least]
-    return min(fit, key=worth)[1]
+    return min((pair for pair in found if pair[0] >= least), key=worth)[1]
 
 
-def _candidates(rates: LabelRates, fleet: Fleet, label: LabelConfig) -> Iterator[Shape]:
-    """So many teachers and so many more, each with readers enough."""
-    most = sum(kind.most * room for kind, room in rooms_of(fleet, label))
-    count = 1
-    while count <= most:
-        readers = math.ceil(_SPARE * count * rates.read_s / rates.predict_s)
-        if fleet.is_here:
-            readers = fleet.types[0].cores
-        yield placed(rates, fleet, label, count, max(1, readers), is_thrifty=True)
-        following = count + 1 if count < _EACH else math.ceil(count * _STEP)
-        count = most if count < most < following else following
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    rates: LabelRates
+    fleet: Fleet
+    label: LabelConfig
+    images: int
+    assume: AssumeConfig
 
+    def candidates(self) -> Iterator[Shape]:
+        """So many teachers and so many more, each with readers enough."""
+        most = sum(kind.most * room for kind, room in rooms_of(self.fleet, self.label))
+        count = 1
+        while count <= most:
+            eager = self._with(count, count / self.rates.predict_s)
+            yield eager
+            yield self._with(count, self.speed(eager))  # what else is the limit wants fewer
+            following = count + 1 if count < _EACH else math.ceil(count * _STEP)
+            count = most if count < most < following else following
 
-def _speed(
-    rates: LabelRates,
-    fleet: Fleet,
-    label: LabelConfig,
-    shape: Shape,
-    images: int,
-    assume: AssumeConfig,
-) -> float:
-    """Images a second of the slowest stage, spot nodes counted by how long they are there."""
-    away = assume.interruptions_per_hour / 3600 * (assume.node_start_s + rates.start_s)
-    case = scenario_of(rates, fleet, label, shape, images, assume)
-    return min(limits_of(case, spot_up=1 / (1 + away)).values())
+    def _with(self, teachers: int, images_per_s: float) -> Shape:
+        """And readers for so many images a second; on this machine they cost nothing."""
+        readers = max(1, math.ceil(_SPARE * images_per_s * self.rates.read_s))
+        if self.fleet.is_here:
+            readers = self.fleet.types[0].cores
+        return placed(self.rates, self.fleet, self.label, teachers, readers, is_thrifty=True)
+
+    def speed(self, shape: Shape) -> float:
+        """Images a second of the slowest stage, spot nodes counted by how long they are there."""
+        away_s = self.assume.node_start_s + self.rates.start_s
+        away = self.assume.interruptions_per_hour / 3600 * away_s
+        case = scenario_of(self.rates, self.fleet, self.label, shape, self.images, self.assume)
+        return min(limits_of(case, spot_up=1 / (1 + away)).values())
