@@ -438,6 +438,28 @@ def test_of_shapes_nearly_as_fast_the_one_of_fewest_teachers_is_best() -> None:
     assert best_shape(RATES, found, few, 1_000_000, slow).teachers == 3
 
 
+def test_spot_nodes_that_go_before_a_file_is_whole(fleet: Fleet) -> None:
+    slow = replace(RATES, predict_s=10.0)
+    rough = replace(CALM, interruptions_per_hour=5.0, node_start_s=240.0)
+    shape = recipe_shape(slow, fleet, GPU)
+    with pytest.raises(UserError, match=r"assume\.interruptions_per_hour: must leave spot nodes"):
+        foretold(slow, fleet, GPU, shape, 100_000, rough)
+    small = replace(GPU, file_images=64, block_images=8)
+    assert foretold(slow, fleet, small, shape, 10_000, rough).redone_share < 0.5
+    with pytest.raises(
+        UserError, match=r"assume\.node_start_s: must be 0 or more, and finite, got"
+    ):
+        AssumeConfig(node_start_s=float("inf"))
+
+
+def test_blocks_of_many_images_are_played_as_one(fleet: Fleet) -> None:
+    shape = recipe_shape(RATES, fleet, GPU)
+    small = replace(GPU, block_images=8)
+    case = scenario_of(RATES, fleet, small, shape, 10**10, CALM)
+    assert (case.block_images, case.blocks_a_file) == (512, 8)
+    assert case.driver_s == pytest.approx(512 / 8 / CALM.driver_blocks_per_s)
+
+
 def test_large_views_travel_in_smaller_blocks(fleet: Fleet) -> None:
     shape = recipe_shape(RATES, fleet, GPU)
     large = replace(RATES, view_bytes=3 * 640**2)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ray_st.config import UserError
 from ray_st.labeling.config import LabelConfig
 from ray_st.planning.assumptions import AssumeConfig
 from ray_st.planning.fleet import Fleet
 from ray_st.planning.limits import limits_of, scenario_of
+from ray_st.planning.played import play
 from ray_st.planning.rates import LabelRates
 from ray_st.planning.rooms import Shape
-from ray_st.planning.simulation import simulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,18 @@ def foretold(
     images: int,
     assume: AssumeConfig,
 ) -> Labelling:
-    """Play the labelling of so many images through."""
+    """Play the labelling of so many images through.
+
+    Raises `UserError` where spot nodes are taken away before what they hold is written.
+    """
     scenario = scenario_of(rates, fleet, label, shape, images, assume)
-    found = simulate(scenario)
+    found = play(scenario)
+    if found.is_hopeless:
+        raise UserError(
+            "assume.interruptions_per_hour: must leave spot nodes the time to write what they "
+            f"label, a file of {label.file_images} images, got {assume.interruptions_per_hour:g}; "
+            "lower label.file_images or label.block_images, or name a --cluster of nodes that stay"
+        )
     limits = limits_of(scenario)
     limit = min(limits, key=lambda name: limits[name])
     hours = found.seconds / 3600

@@ -12,6 +12,7 @@ from ray_st.labeling.config import LabelConfig
 from ray_st.labeling.images import SHARD_IMAGES
 from ray_st.planning.assumptions import AssumeConfig
 from ray_st.planning.fleet import Fleet
+from ray_st.planning.played import MOST_BLOCKS
 from ray_st.planning.rates import LabelRates
 from ray_st.planning.rooms import Shape, cores_beside, cores_per_teacher, seated
 from ray_st.planning.scenario import Node, Scenario
@@ -20,7 +21,7 @@ PUBLISH_S = 2e-6  # an image: a shard's ids are read, compared and summed up
 _BLOCKS_A_READER = 4  # fewer images a block where these would not keep readers at work
 _LEAST_BLOCK = 64
 _BLOCK_BYTES = 128 * 2**20  # of views: then Ray Data hands a block on
-_MOST_BLOCKS = 600_000  # that are played through one by one
+_PLAYED_BLOCK = 512  # images of what is played through as one block, or label.block_images
 
 
 def scenario_of(
@@ -64,7 +65,8 @@ def _blocks(rates: LabelRates, label: LabelConfig, shape: Shape, images: int) ->
     handed = min(label.block_images, max(_LEAST_BLOCK, least))
     if rates.view_bytes:
         handed = max(1, min(handed, int(_BLOCK_BYTES / rates.view_bytes)))
-    played = max(handed, min(label.block_images, math.ceil(images / _MOST_BLOCKS)))
+    most = max(label.block_images, _PLAYED_BLOCK)
+    played = max(handed, min(most, math.ceil(images / MOST_BLOCKS)))
     return handed, played
 
 
