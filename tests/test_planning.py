@@ -585,6 +585,21 @@ def test_a_plan_is_read_back(tmp_path: Path, fleet: Fleet) -> None:
     assert said.count("assumed") >= 5
 
 
+def test_larger_shards_are_advised_where_there_are_several(fleet: Fleet) -> None:
+    slow_start = replace(RATES, start_s=400.0)
+
+    def said(images: int) -> list[str]:
+        plan = Plan.of(replace(basis(fleet), images=images, label_rates=slow_start))
+        return [line for name, line in plan_lines(plan) if name == "start"]
+
+    for one in (100, 1_000_000):
+        assert said(one)
+        assert all(line.endswith("of the time") for line in said(one))
+    several = said(3_000_000)
+    assert several
+    assert all("larger shards (`ray-st index --shard-rows`)" in line for line in several)
+
+
 def test_a_plan_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"plan: nowhere holds no plan\.json; pass a folder that"):
         read_basis("nowhere")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ray_st.labeling.images import SHARD_IMAGES
 from ray_st.planning.labelling import Labelling
 from ray_st.planning.limits import PUBLISH_S
 from ray_st.planning.plan import Plan
@@ -78,10 +79,12 @@ def _labelling(name: str, found: Labelling) -> Iterator[Line]:
             "made in vain",
         )
     if found.starting_share > 0.1:
+        # Of one shard the start stays what it is, however large that is.
+        advice = ": larger shards (`ray-st index --shard-rows`) start less often"
         yield (
             "start",
-            f"no shard is open {found.starting_share:.0%} of the time: larger shards "
-            "(`ray-st index --shard-rows`) start less often",
+            f"no shard is open {found.starting_share:.0%} of the time"
+            f"{advice if found.images > SHARD_IMAGES else ''}",
         )
 
 
