@@ -130,7 +130,8 @@ def test_max_workers_bounds_all_types_together(tmp_path: Path) -> None:
     # 10 teachers were asked for: 4 nodes, and none is left to decode
     shape = recipe_shape(RATES, found, replace(GPU, actors=(1, 10), readers=64))
     assert (shape.teachers, shape.nodes) == (4, {"head": 1, "decode": 0, "teacher": 4})
-    assert shape.readers < 28  # cores beside the teachers; some of them write
+    # 28 cores beside the teachers; of 12 ms that an image takes of them 10 are reading
+    assert shape.readers == 24
     # a teacher wants 3 cores, its node has 7 beside it
     assert best_shape(RATES, found, GPU).nodes == {"head": 1, "decode": 0, "teacher": 4}
     # those that are up from the beginning count too
@@ -354,8 +355,11 @@ def nodes_of(count: int, cores: int, gpus: int, *, spot: bool = True) -> Fleet:
         (nodes_of(5, 3, 0), 0.0, 0.5),
     ],
 )
-def test_no_shape_is_much_faster_than_the_best(found: Fleet, gpus: float, cpus: float) -> None:
-    rates = replace(RATES, predict_s=0.02, write_s=0.0005)
+@pytest.mark.parametrize("predict_s", [0.0025, 0.02])
+def test_no_shape_is_much_faster_than_the_best(
+    found: Fleet, gpus: float, cpus: float, predict_s: float
+) -> None:
+    rates = replace(RATES, predict_s=predict_s, write_s=0.0005)
     label = LabelConfig(actors=(1, 8), readers=48, gpus_per_actor=gpus, cpus_per_actor=cpus)
 
     def speed(shape: Shape) -> float:

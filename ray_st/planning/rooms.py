@@ -120,8 +120,9 @@ def _placed(
             more = min(fleet.most_of(kind, nodes) - nodes[kind.name], math.ceil(short / kind.cores))
             nodes[kind.name] += more
             short -= more * kind.cores
-    if not fleet.is_here:
-        readers = max(1, min(readers, readers - math.ceil(max(0.0, short))))
+    if short > 0 and not fleet.is_here:  # they share what there is with those who write
+        free = readers + writers - short
+        readers = max(1, min(readers, math.ceil(free * readers / (readers + writers))))
     return Shape(teachers=teachers, readers=readers, nodes=nodes)
 
 
