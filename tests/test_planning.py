@@ -16,10 +16,12 @@ from ray_st.models import ModelConfig
 from ray_st.planning.assumptions import AssumeConfig
 from ray_st.planning.earlier import rates_of_run
 from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
-from ray_st.planning.labelling import foretold, limits_of, scenario_of
+from ray_st.planning.labelling import foretold
+from ray_st.planning.limits import limits_of, scenario_of
 from ray_st.planning.plan import Basis, Plan, basis_for, label_outcome, read_basis, train_outcome
 from ray_st.planning.rates import Alone, LabelRates, TrainRates
-from ray_st.planning.shapes import best_shape, cores_per_teacher, recipe_shape
+from ray_st.planning.rooms import Shape, cores_per_teacher, placed
+from ray_st.planning.shapes import best_shape, recipe_shape
 from ray_st.planning.training import foretold_training
 from ray_st.planning.wording import outcome_words, plan_lines
 from ray_st.training.joint import JointConfig
@@ -91,6 +93,7 @@ def test_a_launcher_file_with_anchors_and_merges(tmp_path: Path) -> None:
     (tmp_path / "merged.yaml").write_text(
         """
 head_node_type: head
+max_workers: 3
 available_node_types:
   head:
     resources: {CPU: 2}
@@ -103,6 +106,115 @@ available_node_types:
     )
     head, more = read_cluster(str(tmp_path / "merged.yaml")).types
     assert (head.instance, more.instance, more.is_spot, more.most) == ("small", "large", True, 3)
+
+
+def cluster(tmp_path: Path, most: int | None, types: dict[str, dict[str, Any]]) -> Fleet:
+    """A file with a head without cores, read."""
+    kinds = {"head": {"resources": {"CPU": 0}}} | types
+    text: dict[str, Any] = {"head_node_type": "head", "available_node_types": {
+        name: {"node_config": {}} | kind for name, kind in kinds.items()
+    }}  # fmt: skip
+    if most is not None:
+        text["max_workers"] = most
+    return read_cluster(written(tmp_path, text))
+
+
+DECODE: dict[str, Any] = {"resources": {"CPU": 32}}
+TEACHER: dict[str, Any] = {"resources": {"CPU": 8, "GPU": 1}}
+
+
+def test_max_workers_bounds_all_types_together(tmp_path: Path) -> None:
+    found = cluster(tmp_path, 4, {
+        "decode": DECODE | {"max_workers": 10}, "teacher": TEACHER | {"max_workers": 10},
+    })  # fmt: skip
+    # 10 teachers were asked for: 4 nodes, and none is left to decode
+    shape = recipe_shape(RATES, found, replace(GPU, actors=(1, 10), readers=64))
+    assert (shape.teachers, shape.nodes) == (4, {"head": 1, "decode": 0, "teacher": 4})
+    # 28 cores beside the teachers; of 12 ms that an image takes of them 10 are reading
+    assert shape.readers == 24
+    # a teacher wants 3 cores, its node has 7 beside it
+    assert best_shape(RATES, found, GPU).nodes == {"head": 1, "decode": 0, "teacher": 4}
+    # those that are up from the beginning count too
+    kept = cluster(tmp_path, 4, {
+        "decode": DECODE | {"min_workers": 3}, "teacher": TEACHER | {"max_workers": 10},
+    })  # fmt: skip
+    assert recipe_shape(RATES, kept, GPU).nodes == {"head": 1, "decode": 3, "teacher": 1}
+
+
+def test_max_workers_that_a_file_does_not_say(tmp_path: Path) -> None:
+    def bounds(found: Fleet) -> list[tuple[int, int]]:
+        return [(kind.least, kind.most) for kind in found.types]
+
+    # a type without takes that of all, the head without is alone
+    unsaid = cluster(tmp_path, 8, {"teacher": TEACHER | {"min_workers": 2}})
+    assert bounds(unsaid) == [(1, 1), (2, 8)]
+    assert bounds(cluster(tmp_path, 4, {"decode": DECODE, "teacher": TEACHER})) == [
+        (1, 1), (0, 4), (0, 4),
+    ]  # fmt: skip
+    assert bounds(cluster(tmp_path, None, {"teacher": TEACHER | {"max_workers": 9}}))[1] == (0, 2)
+    own = {"resources": {"CPU": 4}, "min_workers": 1, "max_workers": 3}
+    assert bounds(cluster(tmp_path, 5, {"head": own})) == [(2, 4)]  # and itself
+    with pytest.raises(
+        UserError, match="max_workers: must be at least the sum of all min_workers, 6"
+    ):
+        cluster(tmp_path, 2, {"teacher": TEACHER | {"min_workers": 6, "max_workers": 6}})
+
+
+def test_fleets_as_ray_reads_the_same_file(tmp_path: Path) -> None:
+    from ray.autoscaler._private.util import fill_node_type_min_max_workers
+
+    text = json.loads(json.dumps(CLUSTER))
+    for name in ("decode", "student"):
+        del text["available_node_types"][name]["max_workers"]
+    found = read_cluster(written(tmp_path, text))
+    fill_node_type_min_max_workers(text)
+    for kind in found.types:
+        theirs = text["available_node_types"][kind.name]
+        own = (kind.least - kind.is_head, kind.most - kind.is_head)
+        assert own == (theirs["min_workers"], theirs["max_workers"])
+
+
+def test_teachers_stand_on_nodes_of_their_labels(tmp_path: Path) -> None:
+    found = cluster(tmp_path, 10, {
+        "decode": DECODE,
+        "teacher": TEACHER | {"max_workers": 4, "labels": {"pool": "teacher", "zone": "a"}},
+        "student": {
+            "resources": {"CPU": 48, "GPU": 4}, "max_workers": 2, "labels": {"pool": "student"},
+        },
+    })  # fmt: skip
+    assert recipe_shape(RATES, found, GPU).teachers == 12
+    chosen = replace(GPU, nodes=("pool=teacher",))
+    for shape in (recipe_shape(RATES, found, chosen), best_shape(RATES, found, chosen)):
+        assert (shape.teachers, shape.nodes["teacher"], shape.nodes["student"]) == (4, 4, 0)
+    said = (
+        r"label\.nodes: no node type of .* that may work has pool=tuna \(there is pool=student pool"
+    )
+    with pytest.raises(UserError, match=said):
+        recipe_shape(RATES, found, replace(GPU, nodes=("pool=tuna",)))
+    with pytest.raises(
+        UserError, match=r"and no node of \S+ with pool=teacher zone=a has them; lower"
+    ):
+        recipe_shape(RATES, found, replace(
+            GPU, nodes=("pool=teacher", "zone=a"), gpus_per_actor=2,
+        ))  # fmt: skip
+    train = TrainConfig(use_gpu=True, batch_size=64, nodes=("pool=student",), loaders=1)
+
+    def workers(train: TrainConfig) -> list[dict[str, float]]:
+        return [
+            dict.fromkeys(each.node_hours, each.workers)
+            for each in foretold_training(STEPS, found, train, CALM, has_pseudo=True)
+        ]
+
+    assert workers(train)[-1] == {"student": 8}
+    assert workers(replace(train, nodes=("pool=teacher",)))[-1] == {"teacher": 4}
+    assert workers(replace(train, nodes=("pool=tuna",))) == []
+
+
+def test_this_machine_has_any_label() -> None:
+    label = LabelConfig(actors=(1, 2), nodes=("pool=teacher",))
+    assert recipe_shape(RATES, here(2), label).teachers == 2
+    plan = Plan.of(replace(basis(here(2)), label=label))
+    assert ("assumed", "this machine has the labels pool=teacher") in [*plan_lines(plan)]
 
 
 @pytest.mark.parametrize("config", [
@@ -220,8 +332,56 @@ def test_fewer_teachers_where_cores_cannot_feed_them(fleet: Fleet) -> None:
         replace(kind, most=1) if kind.name == "decode" else kind for kind in fleet.types
     ))  # fmt: skip
     shape = best_shape(replace(RATES, read_s=0.1), few, GPU)
-    # cores beside 40 teachers: 32 + 80 - 40 = 72; one teacher wants 25.5
-    assert shape.teachers == 2
+    # 32 + 80 cores, one of them each teacher's; it wants 25.5 more: 4 are fed and 1000 images/s,
+    # of 5 the cores are the limit, 107 / 0.102 = 1049
+    assert shape.teachers == 5
+
+
+def nodes_of(count: int, cores: int, gpus: int, *, spot: bool = True) -> Fleet:
+    head = NodeType(name="head", cores=0, is_head=True, least=1)
+    kind = NodeType(name="node", cores=cores, accelerators=gpus, most=count, is_spot=spot)
+    return Fleet(name="a test", types=(head, kind))
+
+
+@pytest.mark.parametrize(
+    ("found", "gpus", "cpus"),
+    [
+        (nodes_of(8, 8, 1), 0.25, 2.0),  # 32 teachers would take all 64 cores
+        (nodes_of(8, 8, 1), 0.1, 1.0),
+        (nodes_of(8, 8, 1), 0.5, 2.0),
+        (nodes_of(8, 8, 1), 1.0, 1.0),
+        (nodes_of(4, 1, 1), 1.0, 1.0),  # four cores in all
+        (nodes_of(4, 1, 0), 0.0, 1.0),
+        (nodes_of(5, 3, 0), 0.0, 0.5),
+    ],
+)
+@pytest.mark.parametrize("predict_s", [0.0025, 0.02])
+def test_no_shape_is_much_faster_than_the_best(
+    found: Fleet, gpus: float, cpus: float, predict_s: float
+) -> None:
+    rates = replace(RATES, predict_s=predict_s, write_s=0.0005)
+    label = LabelConfig(actors=(1, 8), readers=48, gpus_per_actor=gpus, cpus_per_actor=cpus)
+
+    def speed(shape: Shape) -> float:
+        return min(limits_of(scenario_of(rates, found, label, shape, 1_000_000, CALM)).values())
+
+    best = best_shape(rates, found, label, 1_000_000, CALM)
+    others = [
+        placed(rates, found, label, teachers, readers)
+        for teachers in range(1, 41)
+        for readers in (1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64)
+    ]
+    assert speed(best) >= 0.99 * max(map(speed, others))
+    assert speed(best) >= speed(recipe_shape(rates, found, label))
+
+
+def test_teachers_that_fill_the_nodes_leave_a_core_to_read_with() -> None:
+    label = LabelConfig(actors=(1, 8), gpus_per_actor=1)
+    assert recipe_shape(RATES, nodes_of(4, 1, 1), label).teachers == 3
+    with pytest.raises(UserError, match=r"label\.cpus_per_actor: one teacher leaves no core of"):
+        recipe_shape(RATES, nodes_of(1, 1, 1), label)
+    with pytest.raises(UserError, match=r"label\.actors: must be at least 1 teacher to be planned"):
+        recipe_shape(RATES, nodes_of(4, 1, 1), replace(label, actors=(0, 0)))
 
 
 def test_the_driver_is_a_limit_too(fleet: Fleet) -> None:
@@ -229,6 +389,79 @@ def test_the_driver_is_a_limit_too(fleet: Fleet) -> None:
     found = foretold(RATES, fleet, GPU, best_shape(RATES, fleet, GPU), 2_000_000, slow)
     assert found.limit == "driver"
     assert found.steady_images_per_s == pytest.approx(2 * 512)
+
+
+def test_no_more_teachers_than_the_driver_can_feed() -> None:
+    """The nodes of clusters/aws.yaml and the prices of docs/guide/scale.md."""
+    kinds = (
+        NodeType(name="head", cores=0, is_head=True, least=1),
+        NodeType(name="decode", cores=32, most=16, is_spot=True),
+        NodeType(name="teacher", cores=8, accelerators=1, most=32, is_spot=True),
+    )
+    prices = {"head": 0.4, "decode": 0.6, "teacher": 1.7}
+    found = Fleet(name="a test", types=kinds, most=51).priced(prices)
+    rates = replace(RATES, predict_s=1 / 400, write_s=0.0005, view_bytes=3 * 640**2)
+    label = replace(GPU, actors=(1, 32), readers=150)
+    assume = AssumeConfig()
+    # blocks of 109 images, 40 a second: 4360 images/s, what 11 teachers label
+    best = best_shape(rates, found, label, 3_000_000, assume)
+    assert (best.teachers, best.nodes) == (11, {"head": 1, "decode": 0, "teacher": 11})
+    quick = replace(assume, driver_blocks_per_s=80.0)
+    assert best_shape(rates, found, label, 3_000_000, quick).teachers == 22
+    of_best, of_all = (
+        foretold(rates, found, label, shape, 3_000_000, assume)
+        for shape in (best, recipe_shape(rates, found, label))
+    )
+    assert of_all.shape.teachers == 32
+    assert of_best.images_per_s > 0.98 * of_all.images_per_s
+    assert of_best.cost is not None
+    assert of_all.cost is not None
+    assert of_best.cost < 0.4 * of_all.cost
+
+
+def test_no_more_readers_than_the_driver_can_feed() -> None:
+    label = LabelConfig(actors=(1, 4), readers=8)
+    kinds = (
+        NodeType(name="head", cores=0, is_head=True, least=1),
+        NodeType(name="node", cores=4, most=4),
+    )
+    found = Fleet(name="a test", types=kinds)
+    slow = replace(CALM, driver_blocks_per_s=1.0)
+    shape = best_shape(RATES, found, label, 1_000_000, slow)
+    # 512 images/s: 3 teachers, 6 readers with a tenth to spare, and a core that writes
+    assert (shape.teachers, shape.readers, shape.nodes["node"]) == (3, 6, 3)
+
+
+def test_of_shapes_nearly_as_fast_the_one_of_fewest_teachers_is_best() -> None:
+    found, few = nodes_of(8, 8, 1), replace(GPU, readers=2)
+    # 500.5 images/s of the driver's: two teachers label 500, three 750
+    slow = replace(CALM, driver_blocks_per_s=500.5 / 512)
+    assert best_shape(RATES, found, few, 1_000_000, slow).teachers == 2
+    assert best_shape(RATES, found, GPU, 1_000_000, slow).teachers == 3  # the recipe's reach 500.5
+    slow = replace(CALM, driver_blocks_per_s=1.0)  # 500 is 2 % less than 512
+    assert best_shape(RATES, found, few, 1_000_000, slow).teachers == 3
+
+
+def test_spot_nodes_that_go_before_a_file_is_whole(fleet: Fleet) -> None:
+    slow = replace(RATES, predict_s=10.0)
+    rough = replace(CALM, interruptions_per_hour=5.0, node_start_s=240.0)
+    shape = recipe_shape(slow, fleet, GPU)
+    with pytest.raises(UserError, match=r"assume\.interruptions_per_hour: must leave spot nodes"):
+        foretold(slow, fleet, GPU, shape, 100_000, rough)
+    small = replace(GPU, file_images=64, block_images=8)
+    assert foretold(slow, fleet, small, shape, 10_000, rough).redone_share < 0.5
+    with pytest.raises(
+        UserError, match=r"assume\.node_start_s: must be 0 or more, and finite, got"
+    ):
+        AssumeConfig(node_start_s=float("inf"))
+
+
+def test_blocks_of_many_images_are_played_as_one(fleet: Fleet) -> None:
+    shape = recipe_shape(RATES, fleet, GPU)
+    small = replace(GPU, block_images=8)
+    case = scenario_of(RATES, fleet, small, shape, 10**10, CALM)
+    assert (case.block_images, case.blocks_a_file) == (512, 8)
+    assert case.driver_s == pytest.approx(512 / 8 / CALM.driver_blocks_per_s)
 
 
 def test_large_views_travel_in_smaller_blocks(fleet: Fleet) -> None:
@@ -354,6 +587,21 @@ def test_a_plan_is_read_back(tmp_path: Path, fleet: Fleet) -> None:
     assert "storage 50.0 GB of images in, 2.0 GB of labels out" in said
     assert "$" not in said  # no price is known
     assert said.count("assumed") >= 5
+
+
+def test_larger_shards_are_advised_where_there_are_several(fleet: Fleet) -> None:
+    slow_start = replace(RATES, start_s=400.0)
+
+    def said(images: int) -> list[str]:
+        plan = Plan.of(replace(basis(fleet), images=images, label_rates=slow_start))
+        return [line for name, line in plan_lines(plan) if name == "start"]
+
+    for one in (100, 1_000_000):
+        assert said(one)
+        assert all(line.endswith("of the time") for line in said(one))
+    several = said(3_000_000)
+    assert several
+    assert all("larger shards (`ray-st index --shard-rows`)" in line for line in several)
 
 
 def test_a_plan_that_is_none(tmp_path: Path) -> None:

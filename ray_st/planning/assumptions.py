@@ -5,6 +5,7 @@ In: the `assume:` section. Out: `AssumeConfig`. Next: `rates.py`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ray_st.config import require
@@ -27,6 +28,7 @@ class AssumeConfig:
 
     def __post_init__(self) -> None:
         for name in ("node_start_s", "interruptions_per_hour", "seed"):
-            require(getattr(self, name) >= 0, f"assume.{name}", "0 or more", getattr(self, name))
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"assume.{name}", "0 or more, and finite", value)
         for name in ("driver_blocks_per_s", "network_gbit"):
             require(getattr(self, name) > 0, f"assume.{name}", "above 0", getattr(self, name))

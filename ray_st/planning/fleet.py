@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ray_st.config import UserError, require
 from ray_st.recipe import read_yaml, scalar
 
 _TYPES = "available_node_types"
+_MOST_WORKERS = 2  # of a file that has no max_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class NodeType:
     most: int = 1
     is_spot: bool = False
     is_head: bool = False
+    labels: tuple[str, ...] = ()  # KEY=VALUE each
     instance: str | None = None  # as its cloud calls it
     price_per_hour: float | None = None
 
@@ -39,12 +41,34 @@ class Fleet:
 
     name: str
     types: tuple[NodeType, ...]
+    most: int | None = None  # nodes of all kinds together, the head among them
     is_here: bool = False  # this machine, whose cores everything shares
 
     @property
     def workers(self) -> tuple[NodeType, ...]:
         """Kinds that have something to work with."""
         return tuple(kind for kind in self.types if kind.most and (kind.cores or kind.accelerators))
+
+    @property
+    def least(self) -> dict[str, int]:
+        """How many nodes of each kind are up from the beginning."""
+        return {kind.name: kind.least for kind in self.types}
+
+    def most_of(self, kind: NodeType, nodes: Mapping[str, int]) -> int:
+        """How many nodes of a kind there may be beside those that `nodes` has of the others."""
+        if self.most is None:
+            return kind.most
+        others = sum(count for name, count in nodes.items() if name != kind.name)
+        return min(kind.most, max(kind.least, self.most - others))
+
+    def with_labels(self, labels: Sequence[str]) -> tuple[NodeType, ...]:
+        """Those of `workers` that have all of these labels; this machine has any."""
+        wanted = set(labels)
+        return tuple(kind for kind in self.workers if self.is_here or wanted <= set(kind.labels))
+
+    def named(self, labels: Sequence[str]) -> str:
+        """Its name, and which of its nodes."""
+        return " ".join([self.name, "with", *labels]) if labels else self.name
 
     def priced(self, prices: Mapping[str, float]) -> Fleet:
         """The same with a price for each kind that is named, or whose instance type is."""
@@ -81,12 +105,15 @@ def read_cluster(path: str) -> Fleet:
     head = text.get("head_node_type")
     names = ", ".join(map(str, types))
     require(head in types, f"{path}: head_node_type", f"one of {names}", head)
-    most = text.get("max_workers")
-    kinds = [_node_type(path, str(name), value, name == head) for name, value in types.items()]
-    if most is not None:
-        bound = _count(f"{path}: max_workers", most)
-        kinds = [replace(k, most=k.most if k.is_head else min(k.most, bound)) for k in kinds]
-    found = Fleet(name=path, types=tuple(kinds))
+    bound = _count(f"{path}: max_workers", text.get("max_workers", _MOST_WORKERS))
+    kinds = tuple(
+        _node_type(path, str(name), value, bound, is_head=name == head)
+        for name, value in types.items()
+    )
+    found = Fleet(name=path, types=kinds, most=bound + 1)
+    least = sum(value.get("min_workers", 0) for value in types.values())
+    rule = f"at least the sum of all min_workers, {least}, or Ray refuses the file"
+    require(bound >= least, f"{path}: max_workers", rule, bound)
     if not found.workers:
         raise UserError(f"{path}: {_TYPES}: none has a core and may be started; raise max_workers")
     return found
@@ -107,7 +134,8 @@ def _launcher_file(path: str) -> dict[str, Any]:
     return dict(text)
 
 
-def _node_type(path: str, name: str, value: Any, is_head: bool) -> NodeType:  # noqa: FBT001
+def _node_type(path: str, name: str, value: Any, bound: int, *, is_head: bool) -> NodeType:
+    """Read one as Ray does; `bound`: workers of all types together."""
     where = f"{path}: {_TYPES}.{name}"
     require(isinstance(value, Mapping), where, "a mapping", value)
     resources, config = value.get("resources"), value.get("node_config")
@@ -116,16 +144,20 @@ def _node_type(path: str, name: str, value: Any, is_head: bool) -> NodeType:  # 
     require(named, f"{where}.resources", rule, resources, "write CPU: 0 where nothing may run")
     require(isinstance(config, Mapping), f"{where}.node_config", "a mapping", config)
     least = _count(f"{where}.min_workers", value.get("min_workers", 0))
-    most = _count(f"{where}.max_workers", value.get("max_workers", least))
+    unsaid = 0 if is_head else bound
+    most = min(bound, _count(f"{where}.max_workers", value.get("max_workers", unsaid)))
+    labels = value.get("labels") or {}
+    require(isinstance(labels, Mapping), f"{where}.labels", "a mapping", labels)
     instance = config.get("InstanceType", config.get("machineType"))
     return NodeType(
         name=name,
         cores=_count(f"{where}.resources.CPU", resources["CPU"]),
         accelerators=_count(f"{where}.resources.GPU", resources.get("GPU", 0)),
-        least=1 if is_head else least,
-        most=1 if is_head else most,
+        least=min(least, most) + is_head,  # the head is one more than its workers
+        most=most + is_head,
         is_spot=_is_spot(config),
         is_head=is_head,
+        labels=tuple(f"{key}={label}" for key, label in labels.items()),
         instance=None if instance is None else str(instance),
     )
 

@@ -1,7 +1,7 @@
 """What the simulator is asked, and what it answers.
 
 In: images, seconds an image of each stage, nodes. Out: `Scenario`, `Outcome`. Next:
-`simulation.py`.
+`shard.py`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Outcome:
     read: int = 0  # images, some again
     labelled: int = 0  # images, some again
     interruptions: int = 0
+    lost: int = 0  # blocks that lay on nodes that were taken away
+    is_hopeless: bool = False  # so many that it was broken off: nearly nothing gets written
     busy_s: dict[str, float] = field(  # all cores or teachers together
         default_factory=lambda: {"read": 0.0, "predict": 0.0, "write": 0.0}
     )

@@ -6,100 +6,87 @@ In: `LabelRates`, a `Fleet`, the `label:` section. Out: `Shape`. Next: `labellin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ray_st.config import UserError
+from ray_st.config import require
 from ray_st.labeling.config import LabelConfig
-from ray_st.planning.fleet import Fleet, NodeType
+from ray_st.labeling.images import SHARD_IMAGES
+from ray_st.planning.assumptions import AssumeConfig
+from ray_st.planning.fleet import Fleet
+from ray_st.planning.limits import limits_of, scenario_of
 from ray_st.planning.rates import LabelRates
+from ray_st.planning.rooms import Shape, placed, rooms_of
 
 _SPARE = 1.1  # readers above what the teachers need
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """Who works: label.actors, label.readers, and on how many nodes of each kind."""
-
-    teachers: int
-    readers: int
-    nodes: dict[str, int]
-
-
-def cores_per_teacher(rates: LabelRates) -> float:
-    """How many cores read and write for one teacher that never waits."""
-    return (rates.read_s + rates.write_s) / rates.predict_s
+_AS_GOOD = 0.99  # of the highest speed: what is cheaper is taken then
+_EACH = 64  # so many numbers of teachers are tried one by one, more of them in steps
+_STEP = 1.02
+_UNASKED = AssumeConfig()
 
 
 def recipe_shape(rates: LabelRates, fleet: Fleet, label: LabelConfig) -> Shape:
     """As the recipe says, as far as there are nodes; raises `UserError` where none has room."""
-    return _placed(rates, fleet, label, label.actors[1], label.readers)
+    most = label.actors[1]
+    require(most >= 1, "label.actors", "at least 1 teacher to be planned", label.actors)
+    return placed(rates, fleet, label, most, label.readers)
 
 
-def best_shape(rates: LabelRates, fleet: Fleet, label: LabelConfig) -> Shape:
-    """As many teachers as there is room for and cores to feed, and the readers for them."""
-    feed, rooms = cores_per_teacher(rates), rooms_of(rates, fleet, label, is_best=True)
-    teachers = sum(kind.most * room for kind, room in rooms)
-    own = _cores_beside(fleet, label, rooms)
-    if fleet.is_here:
-        return _placed(rates, fleet, label, teachers, max(1, fleet.types[0].cores))
-    teachers = max(1, min(teachers, int(own / feed) if feed else teachers))
-    readers = math.ceil(_SPARE * teachers * rates.read_s / rates.predict_s)
-    return _placed(rates, fleet, label, teachers, max(1, readers))
-
-
-def rooms_of(
-    rates: LabelRates, fleet: Fleet, label: LabelConfig, *, is_best: bool
-) -> list[tuple[NodeType, int]]:
-    """Kinds of nodes that teachers fit on, and how many on one; spot nodes first."""
-    cpus, gpus, found = label.cpus_per_actor, label.gpus_per_actor, []
-    for kind in sorted(fleet.workers, key=lambda each: not each.is_spot):
-        if gpus > 0:
-            room = min(int(kind.accelerators / gpus), int(kind.cores / cpus))
-        elif kind.accelerators and not fleet.is_here:
-            room = 0  # an accelerator would stand idle
-        else:
-            feed = cores_per_teacher(rates) if is_best and not fleet.is_here else 0.0
-            room = int(kind.cores / (cpus + feed)) or int(kind.cores >= cpus)
-        if room:
-            found.append((kind, room))
-    spot = [pair for pair in found if pair[0].is_spot]
-    if not found:
-        need = f"{cpus:g} CPUs and {gpus:g} GPUs"
-        raise UserError(
-            f"label.gpus_per_actor: a teacher needs {need}, and no node of {fleet.name} has them; "
-            "lower label.cpus_per_actor or label.gpus_per_actor, or name another --cluster"
-        )
-    return spot or found
-
-
-def _cores_beside(fleet: Fleet, label: LabelConfig, rooms: list[tuple[NodeType, int]]) -> float:
-    """Cores that readers could have where all teachers that fit are there."""
-    taken = sum(kind.most * room for kind, room in rooms) * label.cpus_per_actor
-    of_teachers = {kind.name for kind, _ in rooms}
-    kinds = [k for k in fleet.workers if k.name in of_teachers or not k.accelerators]
-    return max(0.0, sum(kind.most * kind.cores for kind in kinds) - taken)
-
-
-def _placed(
-    rates: LabelRates, fleet: Fleet, label: LabelConfig, teachers: int, readers: int
+def best_shape(
+    rates: LabelRates,
+    fleet: Fleet,
+    label: LabelConfig,
+    images: int = SHARD_IMAGES,
+    assume: AssumeConfig = _UNASKED,
 ) -> Shape:
-    """Take nodes for teachers, then further ones for readers while cores are short."""
-    nodes: dict[str, int] = {kind.name: kind.least for kind in fleet.types}
-    wanted, placed = teachers, 0
-    rooms = rooms_of(rates, fleet, label, is_best=False)
-    for kind, room in rooms:
-        count = min(kind.most, math.ceil((wanted - placed) / room))
-        nodes[kind.name] = max(nodes[kind.name], count)
-        placed += count * room
-    placed = min(placed, wanted)
-    cores = sum(nodes[kind.name] * kind.cores for kind in fleet.workers)
-    writers = readers * rates.write_s / rates.read_s if rates.read_s else 0.0
-    short = readers + writers + placed * label.cpus_per_actor - cores
-    for kind in sorted(fleet.workers, key=lambda each: (each.accelerators, not each.is_spot)):
-        if short > 0 and kind.cores:
-            more = min(kind.most - nodes[kind.name], math.ceil(short / kind.cores))
-            nodes[kind.name] += more
-            short -= more * kind.cores
-    if not fleet.is_here:
-        readers = max(1, min(readers, readers - math.ceil(max(0.0, short))))
-    return Shape(teachers=placed, readers=readers, nodes=nodes)
+    """The cheapest of those that are nearly as fast as any, and no slower than the recipe's.
+
+    Without prices it is the one of fewest teachers, then nodes: more of them than the driver, the
+    cores or the readers can feed only cost. Raises `UserError` where no teacher has room.
+    """
+    search = _Search(rates=rates, fleet=fleet, label=label, images=images, assume=assume)
+    recipe = recipe_shape(rates, fleet, label)
+    found = [(search.speed(shape), shape) for shape in (recipe, *search.candidates())]
+    least = max(_AS_GOOD * max(speed for speed, _ in found), found[0][0])
+
+    def worth(pair: tuple[float, Shape]) -> tuple[float, int, int, int]:
+        speed, shape = pair
+        price = fleet.cost_per_hour(shape.nodes)
+        cost = 0.0 if price is None else price / speed
+        return cost, shape.teachers, sum(shape.nodes.values()), shape.readers
+
+    return min((pair for pair in found if pair[0] >= least), key=worth)[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    rates: LabelRates
+    fleet: Fleet
+    label: LabelConfig
+    images: int
+    assume: AssumeConfig
+
+    def candidates(self) -> Iterator[Shape]:
+        """So many teachers and so many more, each with readers enough."""
+        most = sum(kind.most * room for kind, room in rooms_of(self.fleet, self.label))
+        count = 1
+        while count <= most:
+            eager = self._with(count, count / self.rates.predict_s)
+            yield eager
+            yield self._with(count, self.speed(eager))  # what else is the limit wants fewer
+            following = count + 1 if count < _EACH else math.ceil(count * _STEP)
+            count = most if count < most < following else following
+
+    def _with(self, teachers: int, images_per_s: float) -> Shape:
+        """And readers for so many images a second; on this machine they cost nothing."""
+        readers = max(1, math.ceil(_SPARE * images_per_s * self.rates.read_s))
+        if self.fleet.is_here:
+            readers = self.fleet.types[0].cores
+        return placed(self.rates, self.fleet, self.label, teachers, readers, is_thrifty=True)
+
+    def speed(self, shape: Shape) -> float:
+        """Images a second of the slowest stage, spot nodes counted by how long they are there."""
+        away_s = self.assume.node_start_s + self.rates.start_s
+        away = self.assume.interruptions_per_hour / 3600 * away_s
+        case = scenario_of(self.rates, self.fleet, self.label, shape, self.images, self.assume)
+        return min(limits_of(case, spot_up=1 / (1 + away)).values())

@@ -1,49 +1,31 @@
 """Labelling a pool on a cluster, played through on a clock of its own: events, no sleeping.
 
-In: a `Scenario`. Out: its `Outcome`. Next: `shapes.py`.
+In: a `Scenario`. Out: its `Outcome`. Next: `played.py`.
 
 A shard is opened, its blocks are read, labelled and written, and it is published before the next
 one is opened, as `labeling/shards.py` does it. What is read and not yet labelled is bounded, and so
 is what is labelled and not yet written: beyond that the stage before waits. What was on a spot node
-when that was taken away is read again, wherever it had got to; what is written stays.
+when that was taken away is read again, wherever it had got to; what is written stays. Where next to
+nothing gets that far it would never end, and is broken off.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections import deque
 
 from ray_st.planning.scenario import Outcome, Scenario
+from ray_st.planning.shard import Shard
 
+_HOPELESS = 20  # blocks lost, or nodes, for each that is written
+_PATIENCE = 100  # times as many as there are nodes and blocks of a file are lost before that
 # Events: of the whole, of nodes, of tasks.
 _OPEN, _DRIVER, _UP, _READY, _LOST, _READ, _LABELLED, _WRITTEN = range(8)
 
 
 def simulate(scenario: Scenario) -> Outcome:
-    """Play it through; the same for the same scenario, its seed included."""
+    """Play it through, if it has an end; the same for the same scenario, its seed included."""
     return _Play(scenario).run()
-
-
-class _Shard:
-    """Where the blocks of one shard are; each is in one place at a time."""
-
-    def __init__(self, images: int, block_images: int) -> None:
-        self.images = images
-        self.blocks = -(-images // block_images)
-        self.block_images = block_images
-        self.fresh = 0  # the first block that was never read
-        self.again: list[int] = []  # to be read once more
-        self.waiting: deque[tuple[int, int]] = deque()  # read, and the node it lies on
-        self.labelled: deque[tuple[int, int]] = deque()  # and not yet being written
-        self.reading = self.writing = self.whole = 0  # blocks
-        self.written = bytearray(self.blocks)
-
-    def size(self, block: int) -> int:
-        """Images of a block: all alike, but the last."""
-        if block < self.blocks - 1:
-            return self.block_images
-        return self.images - self.block_images * (self.blocks - 1)
 
 
 _Event = tuple[float, int, int, int, int, tuple[int, ...]]
@@ -66,14 +48,15 @@ class _Play:
         self.num_teachers = 0
         self.chance = random.Random(scenario.seed)
         self.left, self.is_open = scenario.images, False
-        self.shard = _Shard(0, scenario.block_images)
+        self.done = 0  # blocks, of all shards
+        self.shard = Shard(0, scenario.block_images)
 
     def run(self) -> Outcome:
         for number, shape in enumerate(self.plan.nodes):
             self._tell(shape.up_s, _UP, number)
         self._open_next()
         events, pop, lives = self.events, heapq.heappop, self.lives
-        while self.left:
+        while self.left and not self.found.is_hopeless:
             self.now, _, kind, node, life, blocks = pop(events)
             if kind == _OPEN:
                 self.is_open = True
@@ -101,7 +84,7 @@ class _Play:
             return
         start = self.plan.start_s
         self.found.closed_s += start
-        self.shard = _Shard(min(self.left, self.plan.shard_images), self.plan.block_images)
+        self.shard = Shard(min(self.left, self.plan.shard_images), self.plan.block_images)
         self._tell(self.now + start, _OPEN, -1)
 
     def _change(self, kind: int, node: int) -> None:
@@ -131,6 +114,7 @@ class _Play:
         self.ready[node] = False
         self.cores = [each for each in self.cores if each != node]
         self.teachers = [each for each in self.teachers if each != node]
+        before = len(shard.again)
         for kind, block in sorted(self.tasks[node]):
             shard.again.append(block)
             shard.reading -= kind == _READ
@@ -141,6 +125,10 @@ class _Play:
             kept = [pair for pair in held if pair[1] != node]
             held.clear()
             held.extend(kept)
+        self.found.lost += len(shard.again) - before
+        lost = self.found.lost + self.found.interruptions
+        patience = _PATIENCE * (len(self.plan.nodes) + self.plan.blocks_a_file)
+        self.found.is_hopeless = lost > _HOPELESS * self.done + patience
         self._tell(self.now + self.plan.restart_s, _UP, node)
 
     def _finish(self, kind: int, node: int, blocks: tuple[int, ...]) -> None:
@@ -168,6 +156,7 @@ class _Play:
             shard.written[block] = 1
             self.found.images += shard.size(block)
         shard.whole += len(blocks)
+        self.done += len(blocks)
         if shard.whole == shard.blocks:
             self.is_open = False
             self.left -= shard.images

@@ -39,14 +39,16 @@ def foretold_training(
     rooms = _rooms(fleet, train, len(streams))
     if not rooms:
         return []
-    most = min(*streams, sum(kind.most * room for kind, room in rooms))
+    seats = {kind.name: room for kind, room in rooms}
+    full = _nodes(fleet, rooms, sum(kind.most * room for kind, room in rooms))
+    most = min(*streams, sum(count * seats[name] for name, count in full.items()))
     counts = {1 << power for power in range(most.bit_length())}
     wanted = max(1, train.num_workers)
     counts = {n for n in counts if n <= most} | (
         {wanted} if fleet.is_here or wanted <= most else set()
     )
     return [
-        _of(rates, fleet, train, assume, streams, _nodes(rooms, workers), workers)
+        _of(rates, fleet, train, assume, streams, _nodes(fleet, rooms, workers), workers)
         for workers in sorted(counts)
     ]
 
@@ -61,7 +63,7 @@ def _rooms(fleet: Fleet, train: TrainConfig, streams: int) -> list[tuple[NodeTyp
     """Kinds of nodes that workers fit on, and how many on one; those that stay come first."""
     cpus = train.cpus_per_worker + (streams if train.loaders else 0)
     found = []
-    for kind in sorted(fleet.workers, key=lambda each: each.is_spot):
+    for kind in sorted(fleet.with_labels(train.nodes), key=lambda each: each.is_spot):
         room = kind.cores // cpus
         if train.use_gpu:
             room = min(kind.accelerators, room)
@@ -75,10 +77,12 @@ def _rooms(fleet: Fleet, train: TrainConfig, streams: int) -> list[tuple[NodeTyp
     return lasting or found
 
 
-def _nodes(rooms: list[tuple[NodeType, int]], workers: int) -> dict[str, int]:
-    nodes, left = {}, workers
+def _nodes(fleet: Fleet, rooms: list[tuple[NodeType, int]], workers: int) -> dict[str, int]:
+    nodes: dict[str, int] = {}
+    left = workers
     for kind, room in rooms:
-        count = min(kind.most, math.ceil(left / room))
+        held = {name: max(least, nodes.get(name, 0)) for name, least in fleet.least.items()}
+        count = min(fleet.most_of(kind, held), math.ceil(left / room))
         if count > 0:
             nodes[kind.name] = count
             left -= count * room

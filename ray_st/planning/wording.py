@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ray_st.planning.labelling import PUBLISH_S, Labelling
+from ray_st.labeling.images import SHARD_IMAGES
+from ray_st.planning.labelling import Labelling
+from ray_st.planning.limits import PUBLISH_S
 from ray_st.planning.plan import Plan
-from ray_st.planning.shapes import cores_per_teacher
+from ray_st.planning.rooms import cores_per_teacher
 from ray_st.planning.training import Training
 
 Line = tuple[str, str]
@@ -53,7 +55,8 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
         stored = f"{_bytes(plan.best.in_bytes)} of images in, {_bytes(plan.best.out_bytes)} of "
         yield "storage", f"{stored}labels out"
     if trained is not None and not plan.training:
-        yield "train", f"no node of {basis.fleet.name} has room for a worker and its loaders"
+        where = basis.fleet.named(basis.train.nodes)
+        yield "train", f"no node of {where} has room for a worker and its loaders"
     for each in plan.training:
         yield "train", _training(each, basis.train.num_workers)
     yield from (("assumed", line) for line in _assumed(plan))
@@ -76,10 +79,12 @@ def _labelling(name: str, found: Labelling) -> Iterator[Line]:
             "made in vain",
         )
     if found.starting_share > 0.1:
+        # Of one shard the start stays what it is, however large that is.
+        advice = ": larger shards (`ray-st index --shard-rows`) start less often"
         yield (
             "start",
-            f"no shard is open {found.starting_share:.0%} of the time: larger shards "
-            "(`ray-st index --shard-rows`) start less often",
+            f"no shard is open {found.starting_share:.0%} of the time"
+            f"{advice if found.images > SHARD_IMAGES else ''}",
         )
 
 
@@ -113,6 +118,8 @@ def _assumed(plan: Plan) -> Iterator[str]:
             yield f"between nodes {assume.network_gbit:g} Gbit/s, nothing hidden behind backward"
     if fleet.is_here:
         yield "this machine does nothing else"
+        if nodes := (*basis.label.nodes, *basis.train.nodes):
+            yield f"this machine has the labels {' '.join(dict.fromkeys(nodes))}"
         return
     yield (
         f"a core and an accelerator of {fleet.name} are as fast as where it was measured; nodes "
