@@ -331,6 +331,8 @@ def test_stages_of_a_run_are_known_by_their_run(tmp_path: Path) -> None:
         ("label", "label"), ("train", "teacher"), ("train", "student"),
     ]  # fmt: skip
     assert found[1].stages[0].total == 40  # loop.teacher_steps
+    # Somebody works on the run, and on none of these.
+    assert {(run.state, run.holder) for run in found} == {("waiting", None)}
     shutil.copytree(tmp_path / "teacher", tmp_path / "elsewhere" / "teacher")
     with pytest.raises(UserError, match="must be a folder that a verb of ray-st left"):
         read_run(str(tmp_path / "elsewhere" / "teacher"))

@@ -56,6 +56,9 @@ def read_run(uri: str) -> Run:
     state = _whole(found, held=by is not None)
     if has_ended and verb in ("run", "demo") and by is None:
         state = "done"
+    if place != uri:  # its run may be at work elsewhere
+        state = found[0].state
+        by = by if state == "running" else None
     return Run(uri=uri, verb=verb, state=state, holder=by, stages=tuple(found))
 
 
