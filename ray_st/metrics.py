@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from ray.util import metrics as ray_metrics
 
+from ray_st.ray_compat import begin_count
+
 TAGS = ("run", "stage")
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -82,7 +84,10 @@ class LabellingMetrics:
     """What a labelling tells, from the one process that adds up."""
 
     def __init__(self, run: str, stage: str) -> None:
+        """Begin: every count stands at zero, so that a rate and a share are of all that comes."""
         self._tags = {"run": run, "stage": stage}
+        for metric in (LABELLED, FAILURES, EMPTY):
+            begin_count(_of(metric), self._tags)
 
     def read(self, seconds: float) -> None:
         """Some images were fetched and decoded in so many seconds."""

@@ -14,6 +14,8 @@ and runs the tests. Next: `ray_checkpoints.py`.
 | the thread that makes batches | it holds blocks, is told to end and not waited for; private | a
   process that lets a block go after `ray.shutdown` ends there |
 | names of loggers | Ray's own bars and their notices; private | |
+| a counter's record of 0 | its `inc` takes none, and a series that first stands at 3 has no rate of
+  these 3; private | |
 | `hide` on a log record | Ray Data's console leaves it out, its file does not; private | |
 """
 
@@ -33,6 +35,7 @@ from ray_st.nodes import selector
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
+    from ray.util.metrics import Counter
 
 Retries = dict[str, int]
 
@@ -105,6 +108,11 @@ def wait_for_batching(limit_s: float = 10.0) -> None:
         if left_s <= 0:  # of an iteration that nobody closed
             return
         running[0].join(left_s)
+
+
+def begin_count(counter: Counter, tags: dict[str, str]) -> None:
+    """Let a counter stand at zero under these tags: Prometheus then sees its first count as one."""
+    counter._record(0, tags)
 
 
 def quieten() -> None:

@@ -92,6 +92,7 @@ def scraped():
 
 with connected(sys.argv[1]) as dashboard:
     print("dashboard", dashboard)
+    clean = Meter.begun(10, "no/failure")
     meter = Meter.begun(10, "a/b")
     meter.read(0.5)
     meter.predicted("t", 7, 0.25, ["gone"], 2, 3)
@@ -103,21 +104,22 @@ with connected(sys.argv[1]) as dashboard:
     while time.monotonic() < until:
         told.put(12, row)
         text = scraped()
-        if "ray_st_images_labelled" in text and "ray_st_step" in text:
+        seen = ("ray_st_images_labelled", "ray_st_step", 'run="no/failure"')
+        if all(each in text for each in seen):
             break
         time.sleep(1)
     print("\\n".join(line for line in text.splitlines() if line.startswith("ray_st_")))
 """
 
 
-def series(text: str) -> dict[tuple[str, str, str], float]:
-    """Name, stage and what else tells series apart, to values."""
+def series(text: str, run: str) -> dict[tuple[str, str, str], float]:
+    """Name, stage and what else tells a run's series apart, to values."""
     found = {}
     for name, tags, value in re.findall(r"^(ray_st_\w+)\{(.*)\} (\S+)", text, re.MULTILINE):
         known = dict(re.findall(r'(\w+)="([^"]*)"', tags))
-        assert known["run"] == "a/b"
+        assert known["run"] in ("a/b", "no/failure")
         more = known.get("origin") or known.get("work") or ""
-        if "le" not in known:
+        if known["run"] == run and "le" not in known:
             found[name, known["stage"], more] = float(value)
     return found
 
@@ -132,7 +134,7 @@ def test_ray_exports_them_under_these_names() -> None:
         words = [sys.executable, "-c", TELLING, head.gcs_address]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         assert f"dashboard {head.dashboard_url}\n" in done.stdout, done.stderr
-    found = series(done.stdout)
+    found = series(done.stdout, "a/b")
     assert {name for name, _, _ in found} | {"ray_st_batch_seconds_bucket"} == EXPORTED
     assert "ray_st_batch_seconds_bucket{" in done.stdout
     assert found["ray_st_images_labelled_total", "label", ""] == 8
@@ -145,3 +147,9 @@ def test_ray_exports_them_under_these_names() -> None:
     assert found["ray_st_loss_mean", "student", "pseudo"] == 4.0
     assert found["ray_st_loss_ratio", "student", ""] == 0.5
     assert found["ray_st_step", "student", ""] == 12
+    # Before its first batch too: a share of nothing known, and a rate without its first count.
+    assert series(done.stdout, "no/failure") == {
+        ("ray_st_images_labelled_total", "label", ""): 0,
+        ("ray_st_image_failures_total", "label", ""): 0,
+        ("ray_st_images_empty_total", "label", ""): 0,
+    }

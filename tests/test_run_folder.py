@@ -124,6 +124,12 @@ def test_a_damaged_summary(tmp_path, text):
     assert "\n" not in line
 
 
+def test_a_summary_that_cannot_be_read_is_not_to_be_removed(tmp_path):
+    (tmp_path / SUMMARY).symlink_to("/proc/self/mem")  # nothing is at its beginning
+    with pytest.raises(UserError, match=r"cannot be read \(.*\); check your access to it$"):
+        finished(tmp_path)
+
+
 def test_a_summary_can_be_taken_back(tmp_path):
     write_summary(tmp_path, {"verb": "label"})
     reopen(tmp_path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,11 @@ from ray_st.cli import main
 from ray_st.config import UserError, as_dict, paths
 from ray_st.data import parquet, storage
 from ray_st.data.labels import Detections
+from ray_st.data.manifest.manifest import Manifest, Shard
 from ray_st.data.sources.digits import DigitsConfig, write_world
 from ray_st.labeling.recovery import notes
 from ray_st.labeling.store import Store
+from ray_st.selftraining.folder import finished
 from ray_st.selftraining.lease import held, holder
 from ray_st.selftraining.loop import LoopConfig
 from ray_st.selftraining.record import PROGRESS, Record
@@ -135,13 +139,15 @@ def test_every_verb_that_keeps_a_folder_is_known_by_its_recipe() -> None:
         config = import_module(f"ray_st.verbs.{name.replace('-', '_')}").CONFIG
         if name in ("doctor", "plan") or not issubclass(config, OwnFolder):
             continue  # leaves no recipe
-        fields = {field.partition(".")[0]: None for field in paths(config)}
-        fields = {name: None for name in fields if name not in ("out", "address", "dry_run")}
-        assert verb_of(fields, ()) == name
+        fields = [*paths(config)]
+        sections = {field.partition(".")[0]: {} for field in fields if "." in field}
+        left = {field: "x" for field in fields if "." not in field} | sections
+        left = {key: left[key] for key in left if key not in ("out", "address", "dry_run")}
+        assert verb_of(left) == name
+        assert verb_of({key: [value] for key, value in left.items()}) is None
         known += 1
     assert known == 10
-    names = ("manifest.json", "doctor.json", "raw", "photo.jpg")
-    assert [verb_of({}, [name]) for name in names] == ["index", "doctor", "label", None]
+    assert verb_of({}) is None
 
 
 @pytest.mark.pure
@@ -257,12 +263,18 @@ def test_trials_of_a_sweep_and_a_run_that_is_done(tmp_path: Path) -> None:
 def test_folders_of_verbs_without_stages(tmp_path: Path) -> None:
     index = tmp_path / "index"
     index.mkdir()
-    shards = [{"shard": 0, "rows": 7, "files": 1}, {"shard": 1, "rows": 5, "files": 1}]
-    (index / "manifest.json").write_text(json.dumps({"shards": shards}))
+    shards = (Shard(shard=0, rows=7, files=1), Shard(shard=1, rows=5, files=1))
+    manifest = Manifest(source="pool", shard_rows=7, file_rows=7, shards=shards, uri=str(index))
+    manifest.write()
     run = read_run(str(index))
     assert (run.verb, run.state, run.stages[0].done) == ("index", "done", 12)
-    (index / "manifest.json").write_text(json.dumps({"shards": []}))
+    replace(manifest, shards=()).write()
     assert read_run(str(index)).state == "stopped"
+    for verb in ("plan", "doctor"):
+        (tmp_path / verb).mkdir()
+        (tmp_path / verb / f"{verb}.json").write_text(json.dumps({"verb": verb}))
+        run = read_run(str(tmp_path / verb))
+        assert (run.verb, run.state) == (verb, "done")
     export = tmp_path / "export"
     recipe(export, pseudo="x", format="coco", images_root="y", policy="z")
     assert (read_run(str(export)).verb, read_run(str(export)).state) == ("export", "stopped")
@@ -275,14 +287,154 @@ def test_folders_of_verbs_without_stages(tmp_path: Path) -> None:
 def test_damaged_files_are_empty(tmp_path: Path, text: bytes) -> None:
     of_run(tmp_path)
     (tmp_path / PROGRESS).write_bytes(text)
-    (tmp_path / "teacher").mkdir()
-    (tmp_path / "teacher" / "summary.json").write_bytes(text)
     runs = tmp_path / "student" / RAY_FOLDER / "train"
     runs.mkdir(parents=True)
     (runs / "checkpoint_manager_snapshot.json").write_bytes(text)
     found = standing(read_run(str(tmp_path)))
-    assert found["teacher"].state == "done"
     assert (found["student"].state, found["student"].done) == ("stopped", 0)
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("text", [b"", b'{"verb": "train", "ste', b"[1]", b"\xff\xfe"])
+def test_what_a_verb_refuses_is_not_done(
+    tmp_path: Path, text: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A summary that is damaged, of any kind of stage: one line, that of the verb itself."""
+    of_run(tmp_path, alphas=(0.5,))
+    run = str(tmp_path)
+    for folder in ("", "teacher", "pseudo", "sweep"):
+        summary = tmp_path / folder / "summary.json"
+        summary.parent.mkdir(exist_ok=True)
+        summary.write_bytes(text)
+        with pytest.raises(UserError) as verbs:
+            finished(summary.parent)
+        for asked in {run, str(summary.parent)}:
+            assert main(["status", asked]) == 2
+            assert capsys.readouterr().err == f"ray-st: {verbs.value}\n"
+        summary.unlink()
+
+
+@pytest.mark.pure
+def test_stages_of_a_run_are_known_by_their_run(tmp_path: Path) -> None:
+    """Before they have left anything by which they could be known alone."""
+    of_run(tmp_path, alphas=(0.5, 2.0))
+    for folder in ("sweep/alpha_0.5", "pseudo", "teacher"):
+        (tmp_path / folder).mkdir(parents=True)
+    checkpointed(tmp_path / "sweep" / "plain_2.0", 10, NOW - 5, [1.0])
+    with worked_on(tmp_path):
+        sweep = read_run(str(tmp_path / "sweep"))
+        found = [read_run(str(tmp_path / name)) for name in ("pseudo", "teacher", "student")]
+    assert (sweep.verb, sweep.state, sweep.holder is None) == ("sweep", "running", False)
+    (stage,) = sweep.stages
+    assert (stage.name, stage.done, stage.total, stage.note) == ("sweep", 10, 60, "trials: 2")
+    assert [(run.verb, run.stages[0].name) for run in found] == [
+        ("label", "label"), ("train", "teacher"), ("train", "student"),
+    ]  # fmt: skip
+    assert found[1].stages[0].total == 40  # loop.teacher_steps
+    # Somebody works on the run, and on none of these.
+    assert {(run.state, run.holder) for run in found} == {("waiting", None)}
+    shutil.copytree(tmp_path / "teacher", tmp_path / "elsewhere" / "teacher")
+    with pytest.raises(UserError, match="must be a folder that a verb of ray-st left"):
+        read_run(str(tmp_path / "elsewhere" / "teacher"))
+
+
+FOREIGN = {
+    "recipe.yaml": b"train: images/train\ndata: x\n",
+    "manifest.json": b'{"shards": ["a"]}',
+    "manifest.json ": b'{"name": "App", "icons": [], "start_url": "/", "display": "standalone"}',
+    "doctor.json": b'{"verb": "heal"}',
+    "plan.json": b"[]",
+    "summary.json": b'{"verb": "sum", "pseudo": 3}',
+    "summary.json ": b"{",
+    "model.json": b'{"format": "layers-model", "weightsManifest": []}',
+    "raw/DSC_0001.NEF": b"x",
+    "raw": b"x",
+    "ray_train/notes.txt": b"x",
+}
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("name", FOREIGN)
+def test_names_that_others_use_too(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name.strip()
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(FOREIGN[name])
+    assert main(["status", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"ray-st: run: {tmp_path} must be a folder that a verb of ray-st left")
+    assert line.count("\n") == 1
+
+
+WRONG = (3, -1, 0.5, 1e999, 10**400, True, "x", [], ["x"], [3], {}, {"a": 3}, None)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Ways to all that is in a value, the whole of it too."""
+    yield at
+    if isinstance(value, (dict, list)):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(each, (*at, key))
+
+
+def changed(value: Any, at: tuple[Any, ...], wrong: Any) -> Any:
+    if not at:
+        return wrong
+    value = value.copy()
+    value[at[0]] = changed(value[at[0]], at[1:], wrong)
+    return value
+
+
+@pytest.mark.pure
+def test_no_value_of_any_file_ends_in_a_traceback(tmp_path: Path) -> None:
+    """Each value of each file in turn is one that does not belong there."""
+    of_run(tmp_path, alphas=(0.5,))
+    ended(tmp_path / "teacher", verb="train", teacher={"AP": 51.26}, figures=["AP"], steps=40)
+    facts = {
+        "images": 190, "failures": 10, "empty_share": 0.9, "boxes_per_image": 0.1,
+        "labels_per_class": {"a": 90, "b": 0}, "score_histogram": [0, 90, 200],
+    }  # fmt: skip
+    policy = {"score_threshold": 0.5, "balance_share": None}
+    ended(
+        tmp_path / "pseudo", verb="label", pseudo=facts, policy=policy, speed={"images_per_s": 7.0},
+        thresholds={"a": 0.1}, score_floor=0.5, warnings=["few"],
+    )  # fmt: skip
+    store = Store(str(tmp_path / "labels" / "raw"))
+    store.claim(CARD)
+    write_file(store, 0, "a", labelled([0, 1]))
+    store.shard(0).publish()
+    checkpointed(tmp_path / "student", 50, NOW - 200, [0.9])
+    row = {"step": 1, "loss": 0.5, "ratio": 0.5, "skipped_steps": 1}
+    log = next((tmp_path / "student").rglob("metrics.jsonl"))
+    log.write_text(json.dumps(row))
+    record = Record(str(tmp_path), {"student": 100}, every_s=0)
+    record.take({"student": Row(done=3, warnings={"few": "few labels"})})
+    seen = 0
+    for file in sorted(path for path in tmp_path.rglob("*") if "json" in path.suffix):
+        text = file.read_text()
+        folder = tmp_path / "labels" if "labels" in file.parts else tmp_path
+        for at in places(json.loads(text)):
+            for wrong in WRONG:
+                file.write_text(json.dumps(changed(json.loads(text), at, wrong)))
+                with suppress(UserError):
+                    run = read_run(str(folder))
+                    assert [*lines(run, NOW)]
+                    json.dumps(as_value(run, NOW))
+                    seen += 1
+        file.write_text(text)
+    recipe_of_run = (tmp_path / "recipe.yaml").read_text()
+    sections = dict(line.split(": ", 1) for line in recipe_of_run.splitlines())
+    for name in ("sweep", "loop", "train"):
+        for at in places(json.loads(sections[name])):
+            for wrong in WRONG:
+                bad = json.dumps(changed(json.loads(sections[name]), at, wrong))
+                text = "".join(f"{k}: {v}\n" for k, v in {**sections, name: bad}.items())
+                (tmp_path / "recipe.yaml").write_text(text)
+                with suppress(UserError):
+                    assert [*lines(read_run(str(tmp_path)), NOW)]
+                    seen += 1
+    assert seen > 500
 
 
 @pytest.mark.pure

@@ -15,7 +15,7 @@ from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.models.saved import has_card
 from ray_st.selftraining.lease import LOCK
-from ray_st.selftraining.record import RECIPE, SUMMARY
+from ray_st.selftraining.record import RECIPE, SUMMARY, left_whole
 from ray_st.training.checkpoints import finite
 
 SCENES = "data"
@@ -81,21 +81,7 @@ def claim(out: str | Path, recipe: str, *, anywhere: bool = False) -> None:
 
 def finished(out: str | Path) -> dict[str, Any] | None:
     """The summary of a run that ended well, or None; refuses one that is damaged."""
-    path = storage.join(str(out), SUMMARY)
-    if not storage.exists(path):
-        return None
-    try:
-        summary = json.loads(storage.read(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: must be readable JSON, got {' '.join(str(error).split())}; "
-            "remove it and run its verb again"
-        ) from error
-    if not isinstance(summary, dict):
-        raise UserError(
-            f"{path}: must be a JSON object, got {summary!r}; remove it and run its verb again"
-        )
-    return summary
+    return left_whole(storage.join(str(out), SUMMARY))
 
 
 def require_one_model(path: str, what: str) -> None:

@@ -1,8 +1,8 @@
 """How far a run is, in a small file of its own folder, so that anybody can see it from anywhere.
 
 In: rows of the board, at every look. Out: `.progress.json` in the folder or bucket, written anew
-every few seconds, kept where a run breaks off, removed where a part of it ends well. Next:
-`watching.py`.
+every few seconds, kept where a run breaks off, removed where a part of it ends well. What a verb
+leaves at its end is read back whole, or refused. Next: `watching.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.standing import Pace, Row
 
@@ -68,3 +69,24 @@ class Record:
         _, moved_at_s = self._moved.get(name, (0, None))
         standing = self._pace.look(name, row, self._written_s)
         return {**standing.facts, "moved_at_s": moved_at_s, "warnings": [*row.warnings.values()]}
+
+
+def left_whole(path: str) -> dict[str, Any] | None:
+    """An object that a verb put in its place at once, or None; refuses one that is damaged."""
+    if not storage.exists(path):
+        return None
+    try:
+        found = json.loads(storage.read(path))
+    except OSError as error:  # which may be gone at the next try: nothing is to be removed
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); check your access to it") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: must be readable JSON, got {' '.join(str(error).split())}; "
+            "remove it and run its verb again"
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{path}: must be a JSON object, got {found!r:.80}; remove it and run its verb again"
+        )
+    return found

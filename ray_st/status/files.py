@@ -1,7 +1,8 @@
 """Small files of a run's folder, read with patience: a run is writing them at this moment.
 
 In: a folder or bucket. Out: JSON and YAML as plain values; what is absent, damaged or just being
-replaced is empty. What cannot be reached is a `UserError`. Next: `training.py`.
+replaced is empty. What cannot be reached is a `UserError`. What is put there at once, such as a
+summary, is read by `left_whole`. Next: `training.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.recipe import parse_yaml
 from ray_st.selftraining.record import PROGRESS, RECIPE
+from ray_st.status.values import count, section
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,7 +45,7 @@ def read_json(uri: str) -> dict[str, Any]:
         found = json.loads(storage.read(uri))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return section(found)
 
 
 def read_lines(uri: str) -> list[dict[str, Any]]:
@@ -58,7 +60,7 @@ def read_lines(uri: str) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue  # cut off while it was written
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        if count(section(row).get("step")) is not None:
             found.append(row)
     return found
 
@@ -78,8 +80,7 @@ Noted = Mapping[str, Mapping[str, Any]]
 
 def read_noted(folder: str) -> Noted:
     """What a working process has noted last."""
-    stages = read_json(storage.join(folder, PROGRESS)).get("stages")
-    stages = stages if isinstance(stages, dict) else {}
+    stages = section(read_json(storage.join(folder, PROGRESS)).get("stages"))
     return {name: each for name, each in stages.items() if isinstance(each, dict)}
 
 

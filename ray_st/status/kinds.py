@@ -1,40 +1,37 @@
-"""Which verb a folder is of, and which stages that verb has.
+"""Which verb a resolved recipe is of, and which stages that verb has.
 
-In: a resolved recipe, and the names of a folder's files. Out: a verb's name; `Plan`s of stages.
-Next: `reading.py`.
+In: a resolved recipe. Out: a verb's name; `Plan`s of stages. Next: `marks.py`.
 
-A recipe does not name its verb, for one recipe serves many. Which fields a resolved one has does.
+A recipe does not name its verb, for one recipe serves many. Which fields a resolved one has does,
+and of which kind they are: other programs have a recipe.yaml too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-DOCTOR = "doctor.json"
+from ray_st.status.values import count, items, section
+
+_TEXT, _SECTION, _ANY = str, dict, object
 # The first whose fields are all there, those of a verb's own before those that verbs share.
-_FIELDS = {
-    "export-model": ("format", "model", "outputs"),
-    "export": ("format", "images_root"),
-    "demo": ("loop", "digits"),
-    "run": ("loop", "data"),
-    "sweep": ("sweep", "pseudo"),
-    "label": ("teacher", "images"),
-    "pretrain": ("method", "images"),
-    "train": ("train", "data"),
-    "eval": ("model", "data"),
-    "policy": ("policy", "pseudo"),
+_FIELDS: Final[dict[str, dict[str, type]]] = {
+    "export-model": {"format": _TEXT, "model": _TEXT, "outputs": _TEXT},
+    "export": {"format": _TEXT, "pseudo": _TEXT, "images_root": _ANY},
+    "demo": {"loop": _SECTION, "digits": _SECTION},
+    "run": {"loop": _SECTION, "data": _SECTION},
+    "sweep": {"sweep": _SECTION, "pseudo": _TEXT},
+    "label": {"teacher": _TEXT, "images": _TEXT},
+    "pretrain": {"method": _TEXT, "images": _TEXT},
+    "train": {"train": _SECTION, "data": _SECTION},
+    "eval": {"model": _TEXT, "data": _TEXT},
+    "policy": {"policy": _SECTION, "pseudo": _TEXT},
 }
-_FILES = {
-    "manifest.json": "index",
-    DOCTOR: "doctor",
-    "raw": "label",
-    "ray_train": "train",
-    "model.json": "train",
-}
+VERBS: Final = (*_FIELDS, "index", "doctor", "plan")
+"""All that leave a folder."""
 _PARTS = {"teacher": "teacher", "pseudo": "label", "student": "student", "human_only": "human_only"}
-"""Folders of a run's stages, and what the stages are called."""
+"""Folders of a run's stages, and what the stages are called; a sweep has one where it is wanted."""
 
 Kind = Literal["training", "labelling", "sweep", "other"]
 _KINDS: dict[str, Kind] = {
@@ -44,6 +41,8 @@ _KINDS: dict[str, Kind] = {
     "eval": "labelling",
     "sweep": "sweep",
 }
+_VERBS: dict[Kind, str] = {"training": "train", "labelling": "label", "sweep": "sweep"}
+"""Whose summary a stage of a run leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +55,12 @@ class Plan:
     total: int | None = None
 
 
-def verb_of(recipe: Mapping[str, Any], names: Collection[str]) -> str | None:
-    """The verb that left a folder with this recipe, or without one these files; None for nobody."""
+def verb_of(recipe: Mapping[str, Any]) -> str | None:
+    """The verb that left this recipe; None for no recipe, or another program's."""
     for verb, fields in _FIELDS.items():
-        if recipe.keys() >= {*fields}:
+        if all(name in recipe and isinstance(recipe[name], kind) for name, kind in fields.items()):
             return verb
-    return next((verb for name, verb in _FILES.items() if name in names), None)
+    return None
 
 
 def plans(verb: str, recipe: Mapping[str, Any]) -> list[Plan]:
@@ -78,7 +77,7 @@ def plans(verb: str, recipe: Mapping[str, Any]) -> list[Plan]:
 
 
 def _of_run(recipe: Mapping[str, Any]) -> list[Plan]:
-    loop, steps = recipe.get("loop") or {}, _number(recipe, "train", "steps")
+    loop, steps = section(recipe.get("loop")), _number(recipe, "train", "steps")
     found = [
         Plan(
             name=name,
@@ -89,26 +88,36 @@ def _of_run(recipe: Mapping[str, Any]) -> list[Plan]:
         for folder, name in _PARTS.items()
         if folder != "human_only" or loop.get("human_only", True)
     ]
-    own = loop.get("teacher_steps")
+    own = count(loop.get("teacher_steps"))
     found[0] = Plan(name="teacher", folder="teacher", kind="training", total=own or steps)
     if total := _sweep_steps(recipe):
         found.append(Plan(name="sweep", folder="sweep", kind="sweep", total=total))
     return found
 
 
-def part_of(folder: str) -> str | None:
-    """What a stage of a run is called whose folder has this name; None for no stage."""
-    return _PARTS.get(folder)
+def is_part(folder: str) -> bool:
+    """Whether a run could have a stage in a folder of this name."""
+    return folder in (*_PARTS, "sweep")
+
+
+def part_of(recipe: Mapping[str, Any], folder: str) -> tuple[str, Plan] | None:
+    """The verb and the plan of a run's stage whose folder has this name; None for no stage.
+
+    `recipe`: of the folder that it lies in.
+    """
+    if verb_of(recipe) not in ("run", "demo"):
+        return None
+    plan = next((each for each in _of_run(recipe) if each.folder == folder), None)
+    return None if plan is None else (_VERBS[plan.kind], plan)
 
 
 def _sweep_steps(recipe: Mapping[str, Any]) -> int | None:
     """Steps of all trials."""
-    sweep = recipe.get("sweep") or {}
-    alphas = sweep.get("alphas") or ()
+    sweep = section(recipe.get("sweep"))
+    alphas = items(sweep.get("alphas"))
     trials = len(alphas) + bool(alphas and sweep.get("plain_at_largest"))
     return trials * (_number(recipe, "sweep", "steps") or 0)
 
 
-def _number(recipe: Mapping[str, Any], section: str, name: str) -> int | None:
-    found = (recipe.get(section) or {}).get(name)
-    return found if isinstance(found, int) else None
+def _number(recipe: Mapping[str, Any], part: str, name: str) -> int | None:
+    return count(section(recipe.get(part)).get(name))

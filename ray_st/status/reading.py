@@ -16,7 +16,7 @@ from ray_st.config import UserError
 from ray_st.data import storage
 from ray_st.data.manifest.manifest import MANIFEST
 from ray_st.selftraining.lease import holder
-from ray_st.selftraining.record import SUMMARY
+from ray_st.selftraining.record import SUMMARY, left_whole
 from ray_st.status.files import (
     Noted,
     at_once,
@@ -26,42 +26,64 @@ from ray_st.status.files import (
     read_noted,
     read_recipe,
 )
-from ray_st.status.kinds import DOCTOR, Plan, part_of, plans, verb_of
+from ray_st.status.kinds import Plan, is_part, part_of, plans, verb_of
 from ray_st.status.labelling import labelling_stage
+from ray_st.status.marks import DOCTOR, PLAN, mark_in, marked, rows_of
 from ray_st.status.state import Run, Stage, State
 from ray_st.status.training import training_stage
+from ray_st.status.values import texts
 
-_REMAINS = (DOCTOR, MANIFEST, SUMMARY)  # what a verb without stages leaves, when it is done
+_REMAINS = (DOCTOR, PLAN, MANIFEST, SUMMARY)  # what verbs without stages leave, when they are done
 
 
 def read_run(uri: str) -> Run:
     """Say how far the run in a folder is. Raises `UserError` where there is none."""
     uri = storage.absolute(uri)
     names, recipe = names_in(uri), read_recipe(uri)
-    summary = read_json(storage.join(uri, SUMMARY)) if SUMMARY in names else {}
-    verb = verb_of(recipe, names) or summary.get("verb")
-    if not isinstance(verb, str):
-        raise UserError(
-            f"run: {uri} must be a folder that a verb of ray-st left, got "
-            f"{'none of its files' if names else 'nothing there'}; pass what its --out was"
-        )
-    place, noted = uri, read_noted(uri)
-    stages = plans(verb, recipe)
-    if not recipe and (part := part_of(_name(uri))):  # of a run, which holds it and notes for it
-        place = storage.folder_of(uri)
-        noted = read_noted(place)
-        stages = [replace(each, name=part) for each in stages]
+    place, verb = uri, verb_of(recipe)
+    stages = plans(verb, recipe) if verb is not None else []
+    if verb is None and (part := _part(uri)) is not None:  # of a run, which notes and holds for it
+        place, verb, plan = part
+        stages = [replace(plan, folder="")]
+    elif verb is None:
+        verb = _by_marks(uri, names)
+        stages = plans(verb, {})
+    # A damaged one is refused, as by the verb itself.
+    has_ended = SUMMARY in names and left_whole(storage.join(uri, SUMMARY)) is not None
     by = holder(place)
-    see = partial(_seen, uri, names, noted)
+    see = partial(_seen, uri, names, read_noted(place))
     found = [_judged(stage, held=by is not None) for stage in at_once(see, stages)]
     state = _whole(found, held=by is not None)
-    if SUMMARY in names and verb in ("run", "demo") and by is None:
+    if has_ended and verb in ("run", "demo") and by is None:
         state = "done"
+    if place != uri:  # its run may be at work elsewhere
+        state = found[0].state
+        by = by if state == "running" else None
     return Run(uri=uri, verb=verb, state=state, holder=by, stages=tuple(found))
 
 
-def _name(uri: str) -> str:
-    return posixpath.basename(storage.split_options(uri)[0].rstrip("/"))
+def _part(uri: str) -> tuple[str, str, Plan] | None:
+    """The run's folder, the verb and the plan of the stage that this is; None for no stage."""
+    body, options = storage.split_options(uri)
+    body, name = posixpath.split(body.rstrip("/"))
+    if not is_part(name):
+        return None
+    run = body + options
+    part = part_of(read_recipe(run), name)
+    return None if part is None else (run, *part)
+
+
+def _by_marks(uri: str, names: Mapping[str, fs.FileInfo]) -> str:
+    verb = marked(uri, names)
+    if verb is not None:
+        return verb
+    got = "none of its files" if names else "nothing there"
+    if name := mark_in(names):
+        got = f"a {name} of something else, or a damaged one"
+    raise UserError(
+        f"run: {uri} must be a folder that a verb of ray-st left, got {got}; pass what its --out "
+        "was"
+    )
 
 
 def _seen(uri: str, names: Mapping[str, fs.FileInfo], noted: Noted, plan: Plan) -> Stage:
@@ -76,8 +98,8 @@ def _seen(uri: str, names: Mapping[str, fs.FileInfo], noted: Noted, plan: Plan) 
     left = [names[name] for name in _REMAINS if name in names]
     images, ended = None, bool(left)
     if MANIFEST in names:
-        shards = read_json(storage.join(uri, MANIFEST)).get("shards") or []
-        images, ended = sum(each.get("rows", 0) for each in shards), bool(shards)
+        rows = rows_of(read_json(storage.join(uri, MANIFEST))) or []
+        images, ended = sum(rows), bool(rows)
     moved = max((changed_at_s(info) or 0.0 for info in left or names.values()), default=None)
     return Stage(
         name=plan.name,
@@ -93,7 +115,7 @@ def _seen(uri: str, names: Mapping[str, fs.FileInfo], noted: Noted, plan: Plan) 
 def _sweep(folder: str, plan: Plan) -> Stage:
     """The trials of a sweep as one stage."""
     names, noted = names_in(folder), read_noted(folder)
-    ended = SUMMARY in names
+    summary = left_whole(storage.join(folder, SUMMARY)) if SUMMARY in names else None
     trials = [name for name in names if name.startswith(("alpha_", "plain_"))]
 
     def trial(name: str) -> Stage:
@@ -106,9 +128,9 @@ def _sweep(folder: str, plan: Plan) -> Stage:
     done = sum(each.done or 0 for each in found)
     left = (total - done) / sum(rates) if total and sum(rates) else None
     warnings = [f"{each.name}: {line}" for each in found for line in each.warnings]
-    if ended:
-        summary = read_json(storage.join(folder, SUMMARY))
-        warnings = [*(summary.get("warnings") or ())]
+    ended = summary is not None
+    if summary is not None:
+        warnings = texts(summary.get("warnings"))
         moved = [changed_at_s(names[SUMMARY]) or 0.0]
     return Stage(
         name=plan.name,

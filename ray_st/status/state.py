@@ -1,6 +1,6 @@
 """What can be known of a run from outside.
 
-In: nothing. Out: `Stage`, `Run`. Times are seconds of the epoch. Next: `files.py`.
+In: nothing. Out: `Stage`, `Run`. Times are seconds of the epoch. Next: `values.py`.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray_st.data import storage
-from ray_st.selftraining.record import SUMMARY
+from ray_st.selftraining.record import SUMMARY, left_whole
 from ray_st.status.files import changed_at_s, names_in, read_json, read_lines
 from ray_st.status.state import Checkpoint, Stage
+from ray_st.status.values import count, number, section, texts
 from ray_st.training.alarms import ringing
 from ray_st.training.restarts import LOG, RAY_FOLDER, SAVED_AT_S
 
@@ -25,21 +26,23 @@ def training_stage(
 ) -> Stage:
     """What stands in a training's folder; `noted` is of this stage, None where nobody noted any."""
     names = names_in(folder)
-    if SUMMARY in names:
-        return _ended(folder, name, total, names)
+    summary = left_whole(storage.join(folder, SUMMARY)) if SUMMARY in names else None
+    if summary is not None:
+        return _ended(summary, name, total, names)
     place, checkpoint = _last_checkpoint(folder)
     rows = read_lines(storage.join(place, LOG)) if place else []
+    rows = [row for row in rows if row.get("ratio") is None or number(row["ratio"])]
     done = checkpoint.step if checkpoint else 0
     known = dict(noted or {})
-    moved = [known.get("moved_at_s"), checkpoint.saved_at_s if checkpoint else None]
-    warnings = [*known.get("warnings", ()), *ringing(rows).values()]
+    moved = [number(known.get("moved_at_s")), checkpoint.saved_at_s if checkpoint else None]
+    warnings = [*texts(known.get("warnings")), *ringing(rows).values()]
     return Stage(
         name=name,
         unit="steps",
-        done=max(done, int(known.get("done") or 0)),
-        total=known.get("total") or total,
-        per_s=known.get("per_s") or None,
-        left_s=known.get("left_s"),
+        done=max(done, count(known.get("done")) or 0),
+        total=count(known.get("total")) or total,
+        per_s=number(known.get("per_s")) or None,
+        left_s=number(known.get("left_s")),
         note=str(known.get("note") or _loss(rows)),
         checkpoint=checkpoint,
         warnings=tuple(dict.fromkeys(warnings)),
@@ -48,16 +51,17 @@ def training_stage(
     )
 
 
-def _ended(folder: str, name: str, total: int | None, names: Mapping[str, Any]) -> Stage:
-    summary = read_json(storage.join(folder, SUMMARY))
-    steps = summary.get("steps") or total
+def _ended(
+    summary: Mapping[str, Any], name: str, total: int | None, names: Mapping[str, Any]
+) -> Stage:
+    steps = count(summary.get("steps")) or total
     return Stage(
         name=name,
         unit="steps",
         done=steps,
         total=steps,
         note=figure(summary),
-        warnings=tuple(summary.get("warnings") or ()),
+        warnings=tuple(texts(summary.get("warnings"))),
         moved_at_s=changed_at_s(names[SUMMARY]),
         begun=True,
         ended=True,
@@ -67,12 +71,12 @@ def _ended(folder: str, name: str, total: int | None, names: Mapping[str, Any]) 
 def _last_checkpoint(folder: str) -> tuple[str | None, Checkpoint | None]:
     """Where it lies, and what it is."""
     runs = storage.join(folder, _RUNS)
-    kept = read_json(storage.join(runs, _KEPT)).get("latest_checkpoint_result") or {}
-    name, step = kept.get("checkpoint_dir_name"), (kept.get("metrics") or {}).get("step")
-    if not isinstance(name, str) or not isinstance(step, int):
+    kept = section(read_json(storage.join(runs, _KEPT)).get("latest_checkpoint_result"))
+    name, step = kept.get("checkpoint_dir_name"), count(section(kept.get("metrics")).get("step"))
+    if not isinstance(name, str) or step is None:
         return None, None
     place = storage.join(runs, name)
-    saved = read_json(storage.join(place, _METADATA)).get(SAVED_AT_S)
+    saved = number(read_json(storage.join(place, _METADATA)).get(SAVED_AT_S))
     at_s = saved or changed_at_s(names_in(runs).get(_KEPT)) or 0.0
     return place, Checkpoint(step=step, saved_at_s=at_s)
 
@@ -84,7 +88,7 @@ def _loss(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def figure(summary: Mapping[str, Any]) -> str:
     """The figure that ranks a model, of a summary that has one."""
-    name = next(iter(summary.get("figures") or ()), None)
+    name = next(iter(texts(summary.get("figures"))), "")
     roles = (summary.get(role) for role in ("student", "teacher", "model"))
     found = next((each for each in roles if isinstance(each, dict)), {})
     value = found.get(name)
