@@ -17,7 +17,16 @@ from ray_st.planning.assumptions import AssumeConfig
 from ray_st.planning.earlier import rates_of_run
 from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
 from ray_st.planning.labelling import foretold, limits_of, scenario_of
-from ray_st.planning.plan import Basis, Plan, basis_for, label_outcome, read_basis, train_outcome
+from ray_st.planning.plan import (
+    Basis,
+    Plan,
+    basis_for,
+    label_outcome,
+    labelling_basis,
+    read_basis,
+    train_outcome,
+    training_basis,
+)
 from ray_st.planning.rates import Alone, LabelRates, TrainRates
 from ray_st.planning.shapes import best_shape, cores_per_teacher, recipe_shape
 from ray_st.planning.training import foretold_training
@@ -380,6 +389,48 @@ def test_which_plan_a_run_is_compared_with(
     assert basis_for(None, "detection", ModelConfig()) is None
     with pytest.raises(UserError, match="damaged"):
         basis_for("runs/plan", "detection", ModelConfig())
+
+
+def test_a_plan_without_room_for_a_run_is_not_compared_with_it(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    gpus = replace(fleet, types=tuple(k for k in fleet.types if k.name in ("head", "teacher")))
+    found = basis(gpus)
+    Plan.of(found).write("runs/plan")
+    task, model = "detection", ModelConfig()
+    assert labelling_basis(None, task, model, GPU) == found
+    # all nodes that have cores have accelerators, which a teacher on a core would leave idle
+    on_cores = LabelConfig(actors=(1, 1), readers=1)
+    assert labelling_basis(None, task, model, on_cores) is None
+    with pytest.raises(UserError, match=r"plan: runs/plan has no such nodes \(label\.gpus_per"):
+        labelling_basis("runs/plan", task, model, on_cores)
+    with pytest.raises(UserError, match=r"plan: runs/plan .*label\.actors 0 0"):
+        labelling_basis("runs/plan", task, model, LabelConfig(actors=(0, 0)))
+    summary = {
+        "speed": {"images_per_s": 500.0}, "seconds": {"label": 2000.0}, "warnings": ["few boxes"],
+    }  # fmt: skip
+    few, more = label_outcome(found, on_cores, summary)["warnings"]
+    assert few == "few boxes"
+    assert more.startswith("not compared with its plan: label.gpus_per_actor: a teacher needs 1 C")
+
+
+def test_a_plan_without_such_a_training_is_not_compared_with_it(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = basis(fleet)
+    Plan.of(found).write("runs/plan")
+    task, model = "detection", ModelConfig()
+    train = TrainConfig(use_gpu=True)
+    human = training_basis(None, task, model, train, has_pseudo=False)
+    assert human == replace(found, has_pseudo=False)
+    many = replace(train, num_workers=12)  # of 8 accelerators that stay
+    assert training_basis(None, task, model, many, has_pseudo=False) is None
+    with pytest.raises(UserError, match="plan: runs/plan foretells no training of 12 workers on "):
+        training_basis("runs/plan", task, model, many, has_pseudo=False)
+    Plan.of(replace(found, train_rates=None)).write("runs/plan")
+    assert training_basis(None, task, model, train, has_pseudo=False) is None
 
 
 def test_how_near_a_run_came(fleet: Fleet) -> None:

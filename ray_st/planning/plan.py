@@ -7,8 +7,8 @@ In: rates, a fleet, sections of a recipe. Out: `Plan`; plan.json; facts for a ru
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray_st.config import UserError, as_dict, from_dict
@@ -128,23 +128,83 @@ def basis_for(folder: str | None, task: str, model: ModelConfig | None) -> Basis
     return found if (found.task, found.model) == (task, model) else None
 
 
+def labelling_basis(
+    folder: str | None, task: str, model: ModelConfig | None, label: LabelConfig
+) -> Basis | None:
+    """The plan to compare a labelling with; it must have room for its teachers.
+
+    One that was named and has none is refused; nobody asked for the other.
+    """
+    found = basis_for(folder, task, model)
+    return None if found is None else _fitting(found, folder, _no_labelling(found, label))
+
+
+def training_basis(
+    folder: str | None, task: str, model: ModelConfig, train: TrainConfig, *, has_pseudo: bool
+) -> Basis | None:
+    """The same for a training, with pseudo labels or without."""
+    found = basis_for(folder, task, model)
+    if found is None:
+        return None
+    found = replace(found, has_pseudo=has_pseudo)
+    return _fitting(found, folder, _no_training(found, train))
+
+
+def _fitting(found: Basis, folder: str | None, unfit: str) -> Basis | None:
+    if unfit and folder is not None:
+        raise UserError(f"plan: {folder} {unfit}; name another, or leave --plan out")
+    return None if unfit else found
+
+
+def _no_labelling(basis: Basis, label: LabelConfig) -> str:
+    """Why a plan says nothing of a labelling; empty where it does."""
+    if basis.label_rates is None:
+        return "foretells no labelling"
+    if label.actors[1] == 0:
+        return "foretells teachers, and label.actors 0 0 has none"
+    try:
+        recipe_shape(basis.label_rates, basis.fleet, label)
+    except UserError as error:
+        return f"has no such nodes ({str(error).partition(';')[0]})"
+    return ""
+
+
+def _no_training(basis: Basis, train: TrainConfig) -> str:
+    if _as_many(trained(basis, train), train) is not None:
+        return ""
+    workers = max(1, train.num_workers)
+    return f"foretells no training of {workers} workers on {basis.fleet.name}"
+
+
+def _as_many(found: Sequence[Training], train: TrainConfig) -> Training | None:
+    workers = max(1, train.num_workers)
+    return next((each for each in found if each.workers == workers), None)
+
+
 def label_outcome(basis: Basis, label: LabelConfig, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What labelling as many images as this run did was to be, and was; perhaps nothing."""
+    """What labelling as many images as this run did was to be, and was; perhaps nothing.
+
+    Never raises `UserError`: the labels are there, whatever the plan says. A warning then stands
+    with those of `summary`.
+    """
     rates, speed = basis.label_rates, summary.get("speed") or {}
     measured = speed.get("images_per_s")
     if rates is None or measured is None:
         return {}
     images = max(1, round(measured * summary["seconds"]["label"]))
-    shape = recipe_shape(rates, basis.fleet, label)
-    expected = foretold(rates, basis.fleet, label, shape, images, basis.assume)
+    try:
+        shape = recipe_shape(rates, basis.fleet, label)
+        expected = foretold(rates, basis.fleet, label, shape, images, basis.assume)
+    except UserError as error:
+        said = f"not compared with its plan: {error}"
+        return {"warnings": [*summary.get("warnings", ()), said]}
     return _outcome(expected.images_per_s, measured)
 
 
 def train_outcome(basis: Basis, train: TrainConfig, measured: float | None) -> dict[str, Any]:
     """The same of training, in images a second of both origins; `measured`: of its log."""
-    workers = max(1, train.num_workers)
-    found = [each for each in trained(basis, train) if each.workers == workers]
-    return _outcome(found[0].images_per_s, measured) if found and measured else {}
+    found = _as_many(trained(basis, train), train)
+    return _outcome(found.images_per_s, measured) if found is not None and measured else {}
 
 
 def _outcome(predicted: float, measured: float) -> dict[str, Any]:
