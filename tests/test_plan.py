@@ -118,6 +118,10 @@ def test_a_plan_for_a_cluster_with_nothing_at_hand(capsys: pytest.CaptureFixture
         ([], "images: is missing; pass --images VALUE"),
         (["--images", "0"], "images: must be at least 1, got 0"),
         (["--images", "9", "--cluster", "none.yaml"], "none.yaml: cannot be read"),
+        (
+            ["--images", "9", "--label.actors", "0", "0"],
+            "label.actors: must be 1 teacher or more for a plan, got (0, 0)",
+        ),
         (["--images", "9", "--from-runs", "none"], "from_runs: none must be a finished folder"),
         (["--images", "9", "--scene-px", "20"], "scene_px: must be at least 64, got 20"),
         (["--images", "9", "--data.unlabeled", "nowhere"], "nowhere"),

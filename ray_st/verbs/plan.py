@@ -72,6 +72,8 @@ class PlanVerb(LoopSections, OwnFolder):
         least = _LEAST_SCENE_PX
         require(self.scene_px >= least, "scene_px", f"at least {least}", self.scene_px)
         require(self.stage_s > 0, "stage_s", "above 0", self.stage_s)
+        actors, move = self.label.actors, "0 0 is for a debugger; pass --label.actors 1 1, say"
+        require(actors[1] >= 1, "label.actors", "1 teacher or more for a plan", actors, move)
 
 
 CONFIG = PlanVerb
