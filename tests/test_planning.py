@@ -452,8 +452,9 @@ def test_how_near_a_run_came(fleet: Fleet) -> None:
     assert train_outcome(planned, TrainConfig(use_gpu=True), None) == {}
 
 
-def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
-    run = tmp_path / "labels"
+def labelled_run(folder: Path) -> Path:
+    """What `label` leaves, as far as a plan reads it."""
+    run = folder / "labels"
     run.mkdir()
     speed = {
         "images_per_s": 50.0, "images_per_s_per_teacher": 25.0, "first_label_s": 20.0,
@@ -463,6 +464,22 @@ def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
         {"verb": "label", "speed": speed, "seconds": {"label": 100.0}, "views": {"sides_px": [64]}}
     ))  # fmt: skip
     written(run, {"label": {"readers": 4, "gpus_per_actor": 1.0}}, "recipe.yaml")
+    return run
+
+
+def trained_run(run: Path) -> Path:
+    """The same of `train`."""
+    rows = [
+        {"step": n, "images_per_s": rate} for n, rate in enumerate([5.0, 8.0, 40.0, 41.0, 39.0])
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "summary.json").write_text(json.dumps({"verb": "train", "student": {}}))
+    written(run, {"train": {"num_workers": 2, "batch_size": 4}}, "recipe.yaml")
+    return run
+
+
+def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path)
     found = rates_of_run(str(run))
     assert isinstance(found, LabelRates)
     # 5000 images in 80 s: 4 readers a quarter of it, 2 teachers three quarters
@@ -477,13 +494,53 @@ def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_training_knows(tmp_path: Path) -> None:
-    rows = [
-        {"step": n, "images_per_s": rate} for n, rate in enumerate([5.0, 8.0, 40.0, 41.0, 39.0])
-    ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "summary.json").write_text(json.dumps({"verb": "train", "student": {}}))
-    written(tmp_path, {"train": {"num_workers": 2, "batch_size": 4}}, "recipe.yaml")
+    trained_run(tmp_path)
     found = rates_of_run(str(tmp_path))
     assert isinstance(found, TrainRates)
     assert found.image_s == pytest.approx(2 / 40)
     assert "steps of 8 images on 2 workers" in found.source
+
+
+def test_an_earlier_run_by_uri(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path)
+    uri = run.as_uri()
+    assert uri.startswith("file:///")
+    assert replace(rates_of_run(uri), source="") == replace(rates_of_run(str(run)), source="")
+    # a stage of a whole run has its recipe one folder above
+    (run / "recipe.yaml").rename(tmp_path / "recipe.yaml")
+    for same in (uri, str(run), f"{run}/"):
+        found = rates_of_run(same)
+        assert isinstance(found, LabelRates)
+        assert found.device == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("summary.json", '{"verb": "label"}', "(KeyError('seconds'))"),
+        ("summary.json", '{"verb": "label", "speed": [1], "seconds": {"label": 1}}', "(Attribute"),
+        ("summary.json", '{"verb": ["label"]}', "must be a finished folder of `ray-st label`"),
+        ("raw/shard-00000/shard.json", "junk", "(JSONDecodeError('Expecting value"),
+        ("raw/shard-00000/shard.json", "{}", "(KeyError('files'))"),
+        ("recipe.yaml", "- label", "recipe.yaml: must be a mapping of sections"),
+    ],
+)
+def test_a_damaged_earlier_labelling(tmp_path: Path, name: str, text: str, said: str) -> None:
+    run = labelled_run(tmp_path)
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).write_text(text)
+    with pytest.raises(UserError) as caught:
+        rates_of_run(str(run))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{}x\n", "[1]\n", '{"images_per_s": "many"}\n', "\xff"])
+def test_a_damaged_earlier_training(tmp_path: Path, text: str) -> None:
+    run = trained_run(tmp_path)
+    (run / "metrics.jsonl").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"from_runs: .* is damaged, or cannot be read \("):
+        rates_of_run(str(run))
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"from_runs: .* is damaged, or cannot be read \(File"):
+        rates_of_run(str(run))
