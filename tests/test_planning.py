@@ -14,25 +14,24 @@ from ray_st.config import UserError, as_dict, from_dict
 from ray_st.labeling.config import LabelConfig
 from ray_st.models import ModelConfig
 from ray_st.planning.assumptions import AssumeConfig
-from ray_st.planning.earlier import rates_of_run
-from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
-from ray_st.planning.labelling import foretold, limits_of, scenario_of
-from ray_st.planning.plan import (
-    Basis,
-    Plan,
+from ray_st.planning.comparison import (
     basis_for,
     label_outcome,
     labelling_basis,
-    read_basis,
     train_outcome,
     training_basis,
 )
+from ray_st.planning.earlier import rates_of_run
+from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
+from ray_st.planning.labelling import foretold, limits_of, scenario_of
+from ray_st.planning.plan import Basis, Plan, read_basis, require_writable
 from ray_st.planning.rates import Alone, LabelRates, TrainRates
 from ray_st.planning.shapes import best_shape, cores_per_teacher, recipe_shape
 from ray_st.planning.training import foretold_training
 from ray_st.planning.wording import outcome_words, plan_lines
 from ray_st.training.joint import JointConfig
 from ray_st.training.schedule import TrainConfig
+from ray_st.verbs.plan import price_warnings
 
 pytestmark = pytest.mark.pure
 
@@ -184,6 +183,9 @@ def test_prices(tmp_path: Path, fleet: Fleet) -> None:
     [
         ("p.yaml", "teacher: cheap\n", "p.yaml: teacher: must be dollars an hour, 0 or more"),
         ("p.yaml", "teacher: -1\n", "p.yaml: teacher: must be dollars an hour, 0 or more"),
+        ("p.yaml", "teacher: .inf\n", "p.yaml: teacher: must be .* finite, got inf"),
+        ("p.yaml", f"teacher: {10**400}\n", "p.yaml: teacher: must be .* finite, got 1000"),
+        ("p.csv", "teacher,.nan\n", "p.csv: teacher: must be .* finite, got nan"),
         ("p.csv", "teacher,1,2\n", "p.csv: line 1: must be a name and a price"),
         ("p.csv", "teacher,1\nteacher,2\n", "p.csv: teacher: must be named once"),
     ],
@@ -192,6 +194,28 @@ def test_wrong_prices(tmp_path: Path, name: str, text: str, said: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=said):
         read_prices(str(tmp_path / name))
+
+
+def test_prices_that_nothing_has(fleet: Fleet) -> None:
+    prices = {"teachr": 1.5, "c6i.8xlarge": 1.36, "student": 5.5, "m5.2xlarge": 0.4}
+    odd, none = price_warnings("p.yaml", prices, fleet.priced(prices))
+    assert odd == f"p.yaml: no node type or instance type of {fleet.name}: teachr"
+    assert none == "p.yaml: no price of teacher: no cost is said where such nodes are used"
+    prices["teacher"] = prices.pop("teachr")
+    assert price_warnings("p.yaml", prices, fleet.priced(prices)) == []
+    region = prices | {f"x{n}.large": 1.0 for n in range(9)}
+    (odd,) = price_warnings("p.yaml", region, fleet.priced(region))
+    assert odd.endswith(": x0.large, x1.large, x2.large, x3.large, x4.large and 4 more")
+
+
+def test_where_a_plan_can_be_left(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for out in (tmp_path / "old", tmp_path / "new" / "plan"):
+        require_writable(str(out))
+        require_writable(out.as_uri())
+    assert [each.name for each in tmp_path.rglob("*")] == ["old"]
+    with pytest.raises(UserError, match=r"out: /proc/x cannot be written \(.+\); pass --out with"):
+        require_writable("/proc/x")
 
 
 def test_the_recipe_is_the_limit(fleet: Fleet) -> None:

@@ -1,15 +1,16 @@
-"""A plan: what it rests on, what it foretells, and how near a run came to it.
+"""A plan: what it rests on, and what it foretells.
 
-In: rates, a fleet, sections of a recipe. Out: `Plan`; plan.json; facts for a run's summary. Next:
-`wording.py`.
+In: rates, a fleet, sections of a recipe. Out: `Plan`; plan.json, and what it rests on read back.
+Next: `comparison.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from ray_st.config import UserError, as_dict, from_dict
 from ray_st.data import storage
@@ -78,13 +79,34 @@ class Plan:
             "training": [as_dict(each) for each in self.training],
             "versions": versions(),
         }
-        try:
+        with _refusal(out):
             storage.make_folder(out)
             storage.put(storage.join(out, JSON), (json.dumps(text, indent=2) + "\n").encode())
-        except OSError as error:
-            raise UserError(
-                f"out: {out} cannot be written ({error.strerror}); pass --out with another folder"
-            ) from error
+
+
+@contextmanager
+def _refusal(out: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(
+            f"out: {out} cannot be written ({said}); pass --out with another folder"
+        ) from error
+
+
+def require_writable(out: str) -> None:
+    """Refuse a folder or bucket that a plan cannot be left in; leaves nothing there."""
+    here = Path(storage.absolute(out))
+    missing = [] if storage.is_remote(out) else [p for p in (here, *here.parents) if not p.exists()]
+    probe = storage.join(out, f".{JSON}")
+    with _refusal(out):
+        storage.make_folder(out)
+        storage.put(probe, b"")
+        storage.remove(probe)
+    with suppress(OSError):  # somebody else may have put something there meanwhile
+        for folder in missing:
+            folder.rmdir()
 
 
 def trained(basis: Basis, train: TrainConfig) -> list[Training]:
@@ -109,109 +131,3 @@ def read_basis(folder: str) -> Basis:
         if isinstance(error, UserError):
             raise
         raise UserError(f"plan: {path} is damaged ({error!r}); plan again") from error
-
-
-def basis_for(folder: str | None, task: str, model: ModelConfig | None) -> Basis | None:
-    """The plan to compare a run with: the one that was named, or that of `FOLDER` if it fits.
-
-    It fits if it is of the same task and `model` (None: a teacher from elsewhere, which no plan
-    fits unasked).
-    """
-    if folder is not None:
-        return read_basis(folder)
-    if not storage.exists(storage.join(FOLDER, JSON)):
-        return None
-    try:
-        found = read_basis(FOLDER)
-    except UserError:
-        return None  # nobody asked for it
-    return found if (found.task, found.model) == (task, model) else None
-
-
-def labelling_basis(
-    folder: str | None, task: str, model: ModelConfig | None, label: LabelConfig
-) -> Basis | None:
-    """The plan to compare a labelling with; it must have room for its teachers.
-
-    One that was named and has none is refused; nobody asked for the other.
-    """
-    found = basis_for(folder, task, model)
-    return None if found is None else _fitting(found, folder, _no_labelling(found, label))
-
-
-def training_basis(
-    folder: str | None, task: str, model: ModelConfig, train: TrainConfig, *, has_pseudo: bool
-) -> Basis | None:
-    """The same for a training, with pseudo labels or without."""
-    found = basis_for(folder, task, model)
-    if found is None:
-        return None
-    found = replace(found, has_pseudo=has_pseudo)
-    return _fitting(found, folder, _no_training(found, train))
-
-
-def _fitting(found: Basis, folder: str | None, unfit: str) -> Basis | None:
-    if unfit and folder is not None:
-        raise UserError(f"plan: {folder} {unfit}; name another, or leave --plan out")
-    return None if unfit else found
-
-
-def _no_labelling(basis: Basis, label: LabelConfig) -> str:
-    """Why a plan says nothing of a labelling; empty where it does."""
-    if basis.label_rates is None:
-        return "foretells no labelling"
-    if label.actors[1] == 0:
-        return "foretells teachers, and label.actors 0 0 has none"
-    try:
-        recipe_shape(basis.label_rates, basis.fleet, label)
-    except UserError as error:
-        return f"has no such nodes ({str(error).partition(';')[0]})"
-    return ""
-
-
-def _no_training(basis: Basis, train: TrainConfig) -> str:
-    if _as_many(trained(basis, train), train) is not None:
-        return ""
-    workers = max(1, train.num_workers)
-    return f"foretells no training of {workers} workers on {basis.fleet.name}"
-
-
-def _as_many(found: Sequence[Training], train: TrainConfig) -> Training | None:
-    workers = max(1, train.num_workers)
-    return next((each for each in found if each.workers == workers), None)
-
-
-def label_outcome(basis: Basis, label: LabelConfig, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What labelling as many images as this run did was to be, and was; perhaps nothing.
-
-    Never raises `UserError`: the labels are there, whatever the plan says. A warning then stands
-    with those of `summary`.
-    """
-    rates, speed = basis.label_rates, summary.get("speed") or {}
-    measured = speed.get("images_per_s")
-    if rates is None or measured is None:
-        return {}
-    images = max(1, round(measured * summary["seconds"]["label"]))
-    try:
-        shape = recipe_shape(rates, basis.fleet, label)
-        expected = foretold(rates, basis.fleet, label, shape, images, basis.assume)
-    except UserError as error:
-        said = f"not compared with its plan: {error}"
-        return {"warnings": [*summary.get("warnings", ()), said]}
-    return _outcome(expected.images_per_s, measured)
-
-
-def train_outcome(basis: Basis, train: TrainConfig, measured: float | None) -> dict[str, Any]:
-    """The same of training, in images a second of both origins; `measured`: of its log."""
-    found = _as_many(trained(basis, train), train)
-    return _outcome(found.images_per_s, measured) if found is not None and measured else {}
-
-
-def _outcome(predicted: float, measured: float) -> dict[str, Any]:
-    return {
-        "plan": {
-            "predicted_images_per_s": predicted,
-            "measured_images_per_s": measured,
-            "off": measured / predicted - 1,
-        }
-    }

@@ -21,7 +21,7 @@ from ray_st.labeling.teacher import SavedTeacher
 from ray_st.labeling.teachers.opening import open_teacher
 from ray_st.labeling.teachers.origin import Wishes
 from ray_st.labeling.trial import try_out
-from ray_st.planning.plan import label_outcome, labelling_basis
+from ray_st.planning.comparison import label_outcome, labelling_basis
 from ray_st.selftraining.acceptance import read_holdout
 from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.saying import preflight, say, say_outcome

@@ -18,8 +18,8 @@ from ray_st.data.sources import DataConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
+from ray_st.planning.comparison import train_outcome, training_basis
 from ray_st.planning.earlier import steady_images_per_s
-from ray_st.planning.plan import train_outcome, training_basis
 from ray_st.selftraining.course import course_words
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.materials import open_materials
