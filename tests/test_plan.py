@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import ray
 import torch
 import yaml
 from test_doctor import SMALL, WORLD
-from test_planning import CLUSTER
+from test_planning import CLUSTER, labelled_run, trained_run
 
 from ray_st.cli import main
 from ray_st.data.labels import Detections
@@ -90,7 +92,7 @@ def test_a_plan_and_the_runs_that_follow_it(
 
 def test_a_plan_for_a_cluster_with_nothing_at_hand(capsys: pytest.CaptureFixture[str]) -> None:
     Path("cluster.yaml").write_text(yaml.safe_dump(CLUSTER))
-    prices = "m5.2xlarge: 0.4\nc6i.8xlarge: 1.4\nteacher: 2\ng5.12xlarge: 5\n"
+    prices = "m5.2xlarge: 0.4\nc6i.8xlarge: 1.4\nteacher: 2\ng5.12xlarge: 5\nteachr: 9\n"
     Path("prices.yaml").write_text(prices)
     words = ["--images", "3000000", "--cluster", "cluster.yaml", "--prices", "prices.yaml"]
     words += ["--label.gpus-per-actor", "1", "--label.actors", "1", "8", "--train.use-gpu"]
@@ -100,6 +102,9 @@ def test_a_plan_for_a_cluster_with_nothing_at_hand(capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     found = plan_of()
     assert found["basis"]["label_rates"]["predict_s"] == 1 / 500
+    assert said.startswith(
+        "warning    prices.yaml: no node type or instance type of cluster.yaml: t"
+    )
     assert "$" in said
     assert found["recipe"]["cost"] > 0
     # 40 teachers, if the driver is quick enough to keep them at work
@@ -118,7 +123,15 @@ def test_a_plan_for_a_cluster_with_nothing_at_hand(capsys: pytest.CaptureFixture
         ([], "images: is missing; pass --images VALUE"),
         (["--images", "0"], "images: must be at least 1, got 0"),
         (["--images", "9", "--cluster", "none.yaml"], "none.yaml: cannot be read"),
+        (
+            ["--images", "9", "--label.actors", "0", "0"],
+            "label.actors: must be 1 teacher or more for a plan, got (0, 0)",
+        ),
         (["--images", "9", "--from-runs", "none"], "from_runs: none must be a finished folder"),
+        (
+            ["--images", "9", "--out", "/proc/x", "--data.unlabeled", "nowhere"],
+            "out: /proc/x cannot be written (",  # found before anything is opened
+        ),
         (["--images", "9", "--scene-px", "20"], "scene_px: must be at least 64, got 20"),
         (["--images", "9", "--data.unlabeled", "nowhere"], "nowhere"),
     ],
@@ -132,6 +145,19 @@ def test_what_is_wrong_is_one_line(
     assert said in line
     assert line.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_a_plan_whose_lines_nobody_reads() -> None:
+    labels, model = labelled_run(Path()), Path("model")
+    model.mkdir()
+    trained_run(model)
+    words = ["plan", *SMALL, "--images", "9", "--from-runs", str(labels), str(model)]
+    code = f"from ray_st.cli import main; main({words})"
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    run.stdout.close()  # as `| head` does when it has seen enough
+    run.wait(timeout=120)
+    assert plan_of()["basis"]["images"] == 9
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(

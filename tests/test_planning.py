@@ -14,11 +14,18 @@ from ray_st.config import UserError, as_dict, from_dict
 from ray_st.labeling.config import LabelConfig
 from ray_st.models import ModelConfig
 from ray_st.planning.assumptions import AssumeConfig
+from ray_st.planning.comparison import (
+    basis_for,
+    label_outcome,
+    labelling_basis,
+    train_outcome,
+    training_basis,
+)
 from ray_st.planning.earlier import rates_of_run
 from ray_st.planning.fleet import Fleet, NodeType, read_cluster, read_prices
 from ray_st.planning.labelling import foretold
 from ray_st.planning.limits import limits_of, scenario_of
-from ray_st.planning.plan import Basis, Plan, basis_for, label_outcome, read_basis, train_outcome
+from ray_st.planning.plan import Basis, Plan, read_basis, require_writable
 from ray_st.planning.rates import Alone, LabelRates, TrainRates
 from ray_st.planning.rooms import Shape, cores_per_teacher, placed
 from ray_st.planning.shapes import best_shape, recipe_shape
@@ -26,6 +33,7 @@ from ray_st.planning.training import foretold_training
 from ray_st.planning.wording import outcome_words, plan_lines
 from ray_st.training.joint import JointConfig
 from ray_st.training.schedule import TrainConfig
+from ray_st.verbs.plan import price_warnings
 
 pytestmark = pytest.mark.pure
 
@@ -287,6 +295,9 @@ def test_prices(tmp_path: Path, fleet: Fleet) -> None:
     [
         ("p.yaml", "teacher: cheap\n", "p.yaml: teacher: must be dollars an hour, 0 or more"),
         ("p.yaml", "teacher: -1\n", "p.yaml: teacher: must be dollars an hour, 0 or more"),
+        ("p.yaml", "teacher: .inf\n", "p.yaml: teacher: must be .* finite, got inf"),
+        ("p.yaml", f"teacher: {10**400}\n", "p.yaml: teacher: must be .* finite, got 1000"),
+        ("p.csv", "teacher,.nan\n", "p.csv: teacher: must be .* finite, got nan"),
         ("p.csv", "teacher,1,2\n", "p.csv: line 1: must be a name and a price"),
         ("p.csv", "teacher,1\nteacher,2\n", "p.csv: teacher: must be named once"),
     ],
@@ -295,6 +306,28 @@ def test_wrong_prices(tmp_path: Path, name: str, text: str, said: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=said):
         read_prices(str(tmp_path / name))
+
+
+def test_prices_that_nothing_has(fleet: Fleet) -> None:
+    prices = {"teachr": 1.5, "c6i.8xlarge": 1.36, "student": 5.5, "m5.2xlarge": 0.4}
+    odd, none = price_warnings("p.yaml", prices, fleet.priced(prices))
+    assert odd == f"p.yaml: no node type or instance type of {fleet.name}: teachr"
+    assert none == "p.yaml: no price of teacher: no cost is said where such nodes are used"
+    prices["teacher"] = prices.pop("teachr")
+    assert price_warnings("p.yaml", prices, fleet.priced(prices)) == []
+    region = prices | {f"x{n}.large": 1.0 for n in range(9)}
+    (odd,) = price_warnings("p.yaml", region, fleet.priced(region))
+    assert odd.endswith(": x0.large, x1.large, x2.large, x3.large, x4.large and 4 more")
+
+
+def test_where_a_plan_can_be_left(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for out in (tmp_path / "old", tmp_path / "new" / "plan"):
+        require_writable(str(out))
+        require_writable(out.as_uri())
+    assert [each.name for each in tmp_path.rglob("*")] == ["old"]
+    with pytest.raises(UserError, match=r"out: /proc/x cannot be written \(.+\); pass --out with"):
+        require_writable("/proc/x")
 
 
 def test_the_recipe_is_the_limit(fleet: Fleet) -> None:
@@ -630,6 +663,48 @@ def test_which_plan_a_run_is_compared_with(
         basis_for("runs/plan", "detection", ModelConfig())
 
 
+def test_a_plan_without_room_for_a_run_is_not_compared_with_it(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    gpus = replace(fleet, types=tuple(k for k in fleet.types if k.name in ("head", "teacher")))
+    found = basis(gpus)
+    Plan.of(found).write("runs/plan")
+    task, model = "detection", ModelConfig()
+    assert labelling_basis(None, task, model, GPU) == found
+    # all nodes that have cores have accelerators, which a teacher on a core would leave idle
+    on_cores = LabelConfig(actors=(1, 1), readers=1)
+    assert labelling_basis(None, task, model, on_cores) is None
+    with pytest.raises(UserError, match=r"plan: runs/plan has no such nodes \(label\.gpus_per"):
+        labelling_basis("runs/plan", task, model, on_cores)
+    with pytest.raises(UserError, match=r"plan: runs/plan .*label\.actors 0 0"):
+        labelling_basis("runs/plan", task, model, LabelConfig(actors=(0, 0)))
+    summary = {
+        "speed": {"images_per_s": 500.0}, "seconds": {"label": 2000.0}, "warnings": ["few boxes"],
+    }  # fmt: skip
+    few, more = label_outcome(found, on_cores, summary)["warnings"]
+    assert few == "few boxes"
+    assert more.startswith("not compared with its plan: label.gpus_per_actor: a teacher needs 1 C")
+
+
+def test_a_plan_without_such_a_training_is_not_compared_with_it(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = basis(fleet)
+    Plan.of(found).write("runs/plan")
+    task, model = "detection", ModelConfig()
+    train = TrainConfig(use_gpu=True)
+    human = training_basis(None, task, model, train, has_pseudo=False)
+    assert human == replace(found, has_pseudo=False)
+    many = replace(train, num_workers=12)  # of 8 accelerators that stay
+    assert training_basis(None, task, model, many, has_pseudo=False) is None
+    with pytest.raises(UserError, match="plan: runs/plan foretells no training of 12 workers on "):
+        training_basis("runs/plan", task, model, many, has_pseudo=False)
+    Plan.of(replace(found, train_rates=None)).write("runs/plan")
+    assert training_basis(None, task, model, train, has_pseudo=False) is None
+
+
 def test_how_near_a_run_came(fleet: Fleet) -> None:
     planned = basis(fleet)
     summary = {"speed": {"images_per_s": 500.0}, "seconds": {"label": 2000.0}}
@@ -649,8 +724,9 @@ def test_how_near_a_run_came(fleet: Fleet) -> None:
     assert train_outcome(planned, TrainConfig(use_gpu=True), None) == {}
 
 
-def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
-    run = tmp_path / "labels"
+def labelled_run(folder: Path) -> Path:
+    """What `label` leaves, as far as a plan reads it."""
+    run = folder / "labels"
     run.mkdir()
     speed = {
         "images_per_s": 50.0, "images_per_s_per_teacher": 25.0, "first_label_s": 20.0,
@@ -660,6 +736,22 @@ def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
         {"verb": "label", "speed": speed, "seconds": {"label": 100.0}, "views": {"sides_px": [64]}}
     ))  # fmt: skip
     written(run, {"label": {"readers": 4, "gpus_per_actor": 1.0}}, "recipe.yaml")
+    return run
+
+
+def trained_run(run: Path) -> Path:
+    """The same of `train`."""
+    rows = [
+        {"step": n, "images_per_s": rate} for n, rate in enumerate([5.0, 8.0, 40.0, 41.0, 39.0])
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "summary.json").write_text(json.dumps({"verb": "train", "student": {}}))
+    written(run, {"train": {"num_workers": 2, "batch_size": 4}}, "recipe.yaml")
+    return run
+
+
+def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path)
     found = rates_of_run(str(run))
     assert isinstance(found, LabelRates)
     # 5000 images in 80 s: 4 readers a quarter of it, 2 teachers three quarters
@@ -674,13 +766,53 @@ def test_what_an_earlier_labelling_knows(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_training_knows(tmp_path: Path) -> None:
-    rows = [
-        {"step": n, "images_per_s": rate} for n, rate in enumerate([5.0, 8.0, 40.0, 41.0, 39.0])
-    ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "summary.json").write_text(json.dumps({"verb": "train", "student": {}}))
-    written(tmp_path, {"train": {"num_workers": 2, "batch_size": 4}}, "recipe.yaml")
+    trained_run(tmp_path)
     found = rates_of_run(str(tmp_path))
     assert isinstance(found, TrainRates)
     assert found.image_s == pytest.approx(2 / 40)
     assert "steps of 8 images on 2 workers" in found.source
+
+
+def test_an_earlier_run_by_uri(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path)
+    uri = run.as_uri()
+    assert uri.startswith("file:///")
+    assert replace(rates_of_run(uri), source="") == replace(rates_of_run(str(run)), source="")
+    # a stage of a whole run has its recipe one folder above
+    (run / "recipe.yaml").rename(tmp_path / "recipe.yaml")
+    for same in (uri, str(run), f"{run}/"):
+        found = rates_of_run(same)
+        assert isinstance(found, LabelRates)
+        assert found.device == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("summary.json", '{"verb": "label"}', "(KeyError('seconds'))"),
+        ("summary.json", '{"verb": "label", "speed": [1], "seconds": {"label": 1}}', "(Attribute"),
+        ("summary.json", '{"verb": ["label"]}', "must be a finished folder of `ray-st label`"),
+        ("raw/shard-00000/shard.json", "junk", "(JSONDecodeError('Expecting value"),
+        ("raw/shard-00000/shard.json", "{}", "(KeyError('files'))"),
+        ("recipe.yaml", "- label", "recipe.yaml: must be a mapping of sections"),
+    ],
+)
+def test_a_damaged_earlier_labelling(tmp_path: Path, name: str, text: str, said: str) -> None:
+    run = labelled_run(tmp_path)
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).write_text(text)
+    with pytest.raises(UserError) as caught:
+        rates_of_run(str(run))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{}x\n", "[1]\n", '{"images_per_s": "many"}\n', "\xff"])
+def test_a_damaged_earlier_training(tmp_path: Path, text: str) -> None:
+    run = trained_run(tmp_path)
+    (run / "metrics.jsonl").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"from_runs: .* is damaged, or cannot be read \("):
+        rates_of_run(str(run))
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"from_runs: .* is damaged, or cannot be read \(File"):
+        rates_of_run(str(run))

@@ -141,7 +141,8 @@ def test_whose_address(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     assert address_of(None) == DEFAULT_ADDRESS
-    for here in ("auto", "local", "127.0.0.1:6379", "ray://localhost:10001"):
+    own = ray.util.get_node_ip_address()
+    for here in ("auto", "local", "127.0.0.1:6379", "ray://localhost:10001", f"{own}:6379"):
         monkeypatch.setenv("RAY_ADDRESS", here)
         assert address_of(None) == DEFAULT_ADDRESS
     for there in ("10.0.0.1:6379", "ray://head:10001"):  # of a cluster, not of its dashboard

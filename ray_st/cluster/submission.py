@@ -62,8 +62,15 @@ def address_of(wanted: str | None) -> str:
 
 def _is_here(address: str) -> bool:
     """Whether an address of a Ray (not of a dashboard) is of this machine."""
-    host = urlsplit(f"//{address.rpartition('://')[2]}").hostname
-    return host in ("auto", "local", "localhost", "127.0.0.1", "::1")
+    host = urlsplit(f"//{address.rpartition('://')[2]}").hostname or ""
+    if host in ("auto", "local", "::1"):
+        return True
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))  # which only addresses of this machine let
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import cycle
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from threading import BrokenBarrierError
 from typing import Any
 
@@ -26,30 +23,17 @@ import torch
 from ray import cloudpickle
 
 from ray_st.config import UserError
-from ray_st.data import parquet, storage
-from ray_st.data.views import fitted_views
-from ray_st.labeling.actor import TeacherActor
+from ray_st.data import storage
 from ray_st.labeling.config import LabelConfig
-from ray_st.labeling.rows import store_row
 from ray_st.labeling.teacher import TeacherSource
 from ray_st.planning.rates import Alone, LabelRates
+from ray_st.planning.turns import Stint, measured
 
 MOST_PROCESSES = 8
 # Of an execution of Ray Data, besides the start of a teacher's process; 1.1 to 2.8 were measured.
 RAY_START_S = 1.5
 _LOOK_S = 0.1
 _ALONE = 0.4  # of a stage's time is for the process that is alone
-_LEAST = 2  # turns of a stage, behind one that does not count
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    """What a process is to do."""
-
-    source: TeacherSource
-    rows: pa.Table  # IMAGE_ROWs
-    label: LabelConfig
-    stage_s: float
 
 
 def calibrate(
@@ -87,13 +71,13 @@ def calibrate(
     cores = os.cpu_count() or 1
     count = 1 if wants_gpu else max(1, cores // max(1, int(label.cpus_per_actor)))
     count = min(MOST_PROCESSES, count)
-    task = _Task(source=source, rows=rows, label=label, stage_s=stage_s)
+    stint = Stint(source=source, rows=rows, label=label, stage_s=stage_s)
     known = {} if teacher_images_per_s is None else {"predict_s": 1 / teacher_images_per_s}
     alone = None
     if count > 1:
-        one = _mean(_together(replace(task, stage_s=stage_s * _ALONE), 1)) | known
+        one = _mean(_together(replace(stint, stage_s=stage_s * _ALONE), 1)) | known
         alone = Alone(**{each.name: one[each.name] for each in fields(Alone)})
-    mean = _mean(_together(task, count)) | known
+    mean = _mean(_together(stint, count)) | known
     if is_given:
         origin += ", the teacher's speed as given"
     side = "process" if count == 1 else "processes side by side"
@@ -126,11 +110,11 @@ def mean_bytes(uris: Sequence[str]) -> float:
     return statistics.fmean(sizes) if sizes else 0.0
 
 
-def _together(task: _Task, count: int) -> list[dict[str, float]]:
-    """Let processes do the task side by side, each stage at the same time in all."""
+def _together(stint: Stint, count: int) -> list[dict[str, float]]:
+    """Let processes do a stint side by side, each stage at the same time in all."""
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(count), context.SimpleQueue()
-    sent = cloudpickle.dumps(task)
+    sent = cloudpickle.dumps(stint)
     begun = time.time()  # the same clock in all processes
     workers = [
         context.Process(target=_work, args=(sent, barrier, answers, begun)) for _ in range(count)
@@ -157,77 +141,9 @@ def _together(task: _Task, count: int) -> list[dict[str, float]]:
 
 def _work(sent: bytes, barrier: Any, answers: Any, begun: float) -> None:
     try:
-        answers.put(_measured(cloudpickle.loads(sent), barrier, begun))
+        answers.put(measured(cloudpickle.loads(sent), barrier.wait, begun))
     except UserError as error:
         answers.put(str(error))
         barrier.abort()
     except BrokenBarrierError:
         return  # another one says why
-
-
-def _measured(task: _Task, barrier: Any, begun: float) -> dict[str, float]:
-    label, looks = task.label, task.source.looks(task.label)
-    schema = store_row(task.source.task.kind, task.source.digest, looks.card)
-    actor = TeacherActor(
-        task.source, looks, schema, label.cpus_per_actor, label.gpus_per_actor, None, None
-    )
-    start_s = time.time() - begun
-    size = label.batch_size
-    batches = cycle(task.rows.slice(at, size) for at in range(0, task.rows.num_rows, size))
-    sizes: list[int] = []
-
-    def read() -> pa.Table:
-        batch = next(batches)
-        sizes.append(batch.num_rows)
-        return _handed_over(fitted_views(batch, looks.largest_px).to_table())
-
-    barrier.wait()
-    torch.set_num_threads(1)
-    read_s, views = _timed(read, task.stage_s)
-    if views["stage"].null_count == 0:
-        raise UserError(
-            f"images: none of {views.num_rows} images of the sample can be read "
-            f"({views['reason'][0]}); mend the pool or name another"
-        )
-    torch.set_num_threads(max(1, int(label.cpus_per_actor)))
-    barrier.wait()
-    one_s, _ = _timed(lambda: actor(views.slice(0, 1)), 0.0)
-    views = views.slice(0, max(1, int(task.stage_s / one_s)))  # of a slow model not a whole batch
-    predict_s, rows = _timed(lambda: actor(views), task.stage_s)
-    barrier.wait()
-    torch.set_num_threads(1)
-    many = pa.concat_tables([rows] * -(-label.file_images // rows.num_rows))
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder, "labels.parquet"))
-        write_s, _ = _timed(lambda: parquet.write(file, many), task.stage_s / 3)
-        out_bytes = Path(file).stat().st_size
-    return {
-        "read_s": read_s / statistics.fmean(sizes),
-        "predict_s": predict_s / rows.num_rows,
-        "write_s": write_s / many.num_rows,
-        "start_s": start_s,
-        "out_bytes": out_bytes / many.num_rows,
-        "view_bytes": 3.0 * looks.largest_px**2,
-    }
-
-
-def _handed_over(table: pa.Table) -> pa.Table:
-    """What Ray does between two processes: written to shared memory, read without a copy."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return pa.ipc.open_stream(sink.getvalue()).read_all()
-
-
-def _timed(work: Callable[[], Any], seconds: float) -> tuple[float, Any]:
-    """Seconds of one turn, and what the last one gave; the first only counts if it is long."""
-    begun = time.perf_counter()
-    found = work()
-    first = time.perf_counter() - begun
-    if first >= seconds:
-        return first, found
-    begun, turns = time.perf_counter(), 0
-    while turns < _LEAST or time.perf_counter() - begun < seconds:
-        found = work()
-        turns += 1
-    return (time.perf_counter() - begun) / turns, found

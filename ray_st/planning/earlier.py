@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ray_st.config import UserError, from_dict
@@ -20,7 +19,7 @@ from ray_st.labeling.store import Store
 from ray_st.planning.calibration import mean_bytes
 from ray_st.planning.rates import LabelRates, TrainRates
 from ray_st.planning.training import streams_of
-from ray_st.recipe import read_yaml
+from ray_st.recipe import parse_yaml
 from ray_st.selftraining.folder import finished
 from ray_st.selftraining.record import RECIPE
 from ray_st.training.checkpoints import load_log
@@ -28,15 +27,29 @@ from ray_st.training.schedule import TrainConfig
 
 _ASKED = 64  # files whose size is asked for
 _WARM = 2  # rows of a log that are left out
+_DAMAGE = (
+    ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def rates_of_run(uri: str) -> LabelRates | TrainRates:
-    """Read what a folder knows; raises `UserError` for one that knows nothing."""
-    summary = finished(uri)
-    verb = None if summary is None else summary.get("verb")
-    if summary is not None and verb == "label":
+    """Read what a folder or bucket knows; raises `UserError` for one that knows nothing."""
+    try:
+        return _rates(uri, finished(uri) or {})
+    except UserError:
+        raise
+    except _DAMAGE as error:  # a file that is no longer as the run left it, or cannot be read
+        said = " ".join(repr(error).split())
+        raise UserError(
+            f"from_runs: {uri} is damaged, or cannot be read ({said}); pass another"
+        ) from error
+
+
+def _rates(uri: str, summary: Mapping[str, Any]) -> LabelRates | TrainRates:
+    verb = summary.get("verb")
+    if verb == "label":
         return _labelling(uri, summary)
-    if summary is not None and verb == "train":
+    if verb == "train":
         return _training(uri, summary)
     raise UserError(
         f"from_runs: {uri} must be a finished folder of `ray-st label` or `ray-st train` (of a "
@@ -109,8 +122,8 @@ def steady_images_per_s(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _section(uri: str, name: str, schema: type) -> Any:
     """A section of the recipe beside it, or of the run that it is a stage of."""
-    places = [Path(uri, RECIPE), Path(uri).parent / RECIPE]
-    path = next((each for each in places if each.is_file()), None)
+    places = [storage.join(uri, where) for where in (RECIPE, f"../{RECIPE}")]
+    path = next((each for each in places if storage.exists(each)), None)
     if path is None:
         raise UserError(f"from_runs: {uri} has no {RECIPE}; pass the folder that the run left")
-    return from_dict(schema, read_yaml(path).get(name, {}), str(path))
+    return from_dict(schema, parse_yaml(storage.read(path), path).get(name, {}), path)

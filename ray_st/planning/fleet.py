@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -189,8 +190,9 @@ def read_prices(path: str) -> dict[str, float]:
     else:
         found = read_yaml(path)
     for name, price in found.items():
-        is_price = isinstance(price, (int, float)) and not isinstance(price, bool) and price >= 0
-        require(is_price, f"{path}: {name}", "dollars an hour, 0 or more", price)
+        is_number = isinstance(price, (int, float)) and not isinstance(price, bool)
+        is_price = is_number and 0 <= price <= sys.float_info.max  # no infinity, nor NaN
+        require(is_price, f"{path}: {name}", "dollars an hour, 0 or more and finite", price)
     return {str(name): float(price) for name, price in found.items()}
 
 

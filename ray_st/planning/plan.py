@@ -1,15 +1,16 @@
-"""A plan: what it rests on, what it foretells, and how near a run came to it.
+"""A plan: what it rests on, and what it foretells.
 
-In: rates, a fleet, sections of a recipe. Out: `Plan`; plan.json; facts for a run's summary. Next:
-`wording.py`.
+In: rates, a fleet, sections of a recipe. Out: `Plan`; plan.json, and what it rests on read back.
+Next: `comparison.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from ray_st.config import UserError, as_dict, from_dict
 from ray_st.data import storage
@@ -78,13 +79,34 @@ class Plan:
             "training": [as_dict(each) for each in self.training],
             "versions": versions(),
         }
-        try:
+        with _refusal(out):
             storage.make_folder(out)
             storage.put(storage.join(out, JSON), (json.dumps(text, indent=2) + "\n").encode())
-        except OSError as error:
-            raise UserError(
-                f"out: {out} cannot be written ({error.strerror}); pass --out with another folder"
-            ) from error
+
+
+@contextmanager
+def _refusal(out: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(
+            f"out: {out} cannot be written ({said}); pass --out with another folder"
+        ) from error
+
+
+def require_writable(out: str) -> None:
+    """Refuse a folder or bucket that a plan cannot be left in; leaves nothing there."""
+    here = Path(storage.absolute(out))
+    missing = [] if storage.is_remote(out) else [p for p in (here, *here.parents) if not p.exists()]
+    probe = storage.join(out, f".{JSON}")
+    with _refusal(out):
+        storage.make_folder(out)
+        storage.put(probe, b"")
+        storage.remove(probe)
+    with suppress(OSError):  # somebody else may have put something there meanwhile
+        for folder in missing:
+            folder.rmdir()
 
 
 def trained(basis: Basis, train: TrainConfig) -> list[Training]:
@@ -109,49 +131,3 @@ def read_basis(folder: str) -> Basis:
         if isinstance(error, UserError):
             raise
         raise UserError(f"plan: {path} is damaged ({error!r}); plan again") from error
-
-
-def basis_for(folder: str | None, task: str, model: ModelConfig | None) -> Basis | None:
-    """The plan to compare a run with: the one that was named, or that of `FOLDER` if it fits.
-
-    It fits if it is of the same task and `model` (None: a teacher from elsewhere, which no plan
-    fits unasked).
-    """
-    if folder is not None:
-        return read_basis(folder)
-    if not storage.exists(storage.join(FOLDER, JSON)):
-        return None
-    try:
-        found = read_basis(FOLDER)
-    except UserError:
-        return None  # nobody asked for it
-    return found if (found.task, found.model) == (task, model) else None
-
-
-def label_outcome(basis: Basis, label: LabelConfig, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What labelling as many images as this run did was to be, and was; perhaps nothing."""
-    rates, speed = basis.label_rates, summary.get("speed") or {}
-    measured = speed.get("images_per_s")
-    if rates is None or measured is None:
-        return {}
-    images = max(1, round(measured * summary["seconds"]["label"]))
-    shape = recipe_shape(rates, basis.fleet, label)
-    expected = foretold(rates, basis.fleet, label, shape, images, basis.assume)
-    return _outcome(expected.images_per_s, measured)
-
-
-def train_outcome(basis: Basis, train: TrainConfig, measured: float | None) -> dict[str, Any]:
-    """The same of training, in images a second of both origins; `measured`: of its log."""
-    workers = max(1, train.num_workers)
-    found = [each for each in trained(basis, train) if each.workers == workers]
-    return _outcome(found[0].images_per_s, measured) if found and measured else {}
-
-
-def _outcome(predicted: float, measured: float) -> dict[str, Any]:
-    return {
-        "plan": {
-            "predicted_images_per_s": predicted,
-            "measured_images_per_s": measured,
-            "off": measured / predicted - 1,
-        }
-    }

@@ -1,6 +1,6 @@
 """What is measured: the recipe's own images and teacher, or what stands in for them.
 
-In: a verb's config. Out: `Subjects`. Next: `calibration.py`.
+In: a verb's config. Out: `Subjects`. Next: `turns.py`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ray_st.labeling.teacher import SavedTeacher
 from ray_st.labeling.teachers.opening import open_teacher
 from ray_st.labeling.teachers.origin import Wishes
 from ray_st.labeling.trial import try_out
-from ray_st.planning.plan import basis_for, label_outcome
+from ray_st.planning.comparison import label_outcome, labelling_basis
 from ray_st.selftraining.acceptance import read_holdout
 from ray_st.selftraining.folder import require_one_model
 from ray_st.selftraining.saying import preflight, say, say_outcome
@@ -78,7 +78,7 @@ def run(config: LabelVerb, console: Console) -> None:
     known = preflight(holdout, kind, classes)
     images = open_pool(config.images)
     model = teacher.saved.card.model if isinstance(teacher, SavedTeacher) else None
-    planned = basis_for(config.plan, teacher.task.name, model)
+    planned = labelling_basis(config.plan, teacher.task.name, model, config.label)
 
     def judge(summary: Mapping[str, Any]) -> dict[str, Any]:
         return {} if planned is None else label_outcome(planned, config.label, summary)

@@ -7,21 +7,21 @@ Starts no Ray and trains nothing. Next: `ray_st.cli`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from rich.console import Console
 
 from ray_st.config import UserError, require
+from ray_st.data import storage
 from ray_st.data.sources import DataConfig
 from ray_st.planning.assumptions import AssumeConfig
 from ray_st.planning.calibration import calibrate
 from ray_st.planning.earlier import rates_of_run
 from ray_st.planning.fleet import Fleet, read_cluster, read_prices, this_machine
-from ray_st.planning.plan import FOLDER, JSON, Basis, Plan
+from ray_st.planning.plan import FOLDER, JSON, Basis, Plan, require_writable
 from ray_st.planning.practice import practise
 from ray_st.planning.rates import LabelRates, TrainRates
 from ray_st.planning.subjects import Subjects, subjects_of
@@ -30,10 +30,17 @@ from ray_st.recipe import dump
 from ray_st.selftraining.learning import Learning
 from ray_st.selftraining.saying import say
 from ray_st.training.rehearsal import rehearse
-from ray_st.verbs.verb import LoopSections, OwnFolder, recipe_of, require_own, say_plan
+from ray_st.verbs.verb import (
+    LoopSections,
+    OwnFolder,
+    recipe_of,
+    require_own,
+    say_plan,
+    say_warnings,
+)
 
-T = TypeVar("T")
 _LEAST_SCENE_PX = 64
+_NAMED = 5  # odd names in one line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,8 @@ class PlanVerb(LoopSections, OwnFolder):
         least = _LEAST_SCENE_PX
         require(self.scene_px >= least, "scene_px", f"at least {least}", self.scene_px)
         require(self.stage_s > 0, "stage_s", "above 0", self.stage_s)
+        actors, move = self.label.actors, "0 0 is for a debugger; pass --label.actors 1 1, say"
+        require(actors[1] >= 1, "label.actors", "1 teacher or more for a plan", actors, move)
 
 
 CONFIG = PlanVerb
@@ -83,20 +92,13 @@ def run(config: PlanVerb, console: Console) -> None:
     learning = Learning.of(config)
     if not config.pseudo:  # fewer images for a BatchNorm to see
         rehearse(config.model, config.task, 1, config.train, has_pseudo=False)
-    fleet = _fleet(config)
+    fleet, warnings = _fleet(config)
     earlier = [rates_of_run(uri) for uri in config.from_runs]
     if config.dry_run:
-        say_plan(dump(recipe_of(config)), console, f"a plan for {config.images:,} images")
+        say_plan(dump(recipe_of(config)), console, f"a plan for {config.images:,} images", warnings)
         return
-    labelled = next((each for each in earlier if isinstance(each, LabelRates)), None)
-    trained = next((each for each in earlier if isinstance(each, TrainRates)), None)
-    if labelled is None or trained is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            subjects = subjects_of(config, learning, Path(scratch))
-            if labelled is None:
-                labelled = _label_rates(config, subjects)
-            if trained is None:
-                trained = _perhaps(lambda: _train_rates(config, learning, subjects), console)
+    require_writable(config.out)
+    labelled, trained, unfit = _rates(config, learning, earlier)
     basis = Basis(
         images=config.images,
         task=config.task,
@@ -110,18 +112,63 @@ def run(config: PlanVerb, console: Console) -> None:
         train_rates=trained,
     )
     plan = Plan.of(basis)
+    plan.write(config.out)  # before the first line: who listens may leave after some
+    say_warnings({"warnings": warnings}, console)
+    if unfit is not None:
+        say("train", f"not foretold: {unfit}", console)
     for name, line in plan_lines(plan):
         say(name, line, console)
-    plan.write(config.out)
-    console.out(str(Path(config.out, JSON)), highlight=False)
+    console.out(storage.join(config.out, JSON), highlight=False)
 
 
-def _fleet(config: PlanVerb) -> Fleet:
+def _fleet(config: PlanVerb) -> tuple[Fleet, list[str]]:
+    """The nodes, and what is odd of their prices."""
     if config.cluster is None:
         fleet = this_machine(torch.cuda.device_count())
     else:
         fleet = read_cluster(config.cluster)
-    return fleet if config.prices is None else fleet.priced(read_prices(config.prices))
+    if config.prices is None:
+        return fleet, []
+    prices = read_prices(config.prices)
+    fleet = fleet.priced(prices)
+    return fleet, price_warnings(config.prices, prices, fleet)
+
+
+def price_warnings(path: str, prices: Mapping[str, float], fleet: Fleet) -> list[str]:
+    """Prices of nothing, as a misspelt name has, and nodes without one."""
+    known = {name for kind in fleet.types for name in (kind.name, kind.instance)}
+    odd = [name for name in prices if name not in known]
+    free = [kind.name for kind in fleet.types if kind.most and kind.price_per_hour is None]
+    found = []
+    if odd:
+        more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        names = ", ".join(odd[:_NAMED]) + more
+        found.append(f"{path}: no node type or instance type of {fleet.name}: {names}")
+    if free:
+        names = ", ".join(free)
+        found.append(f"{path}: no price of {names}: no cost is said where such nodes are used")
+    return found
+
+
+def _rates(
+    config: PlanVerb, learning: Learning, earlier: Sequence[LabelRates | TrainRates]
+) -> tuple[LabelRates, TrainRates | None, UserError | None]:
+    """What earlier runs tell, and for the rest what is measured; the last one says why not."""
+    labelled = next((each for each in earlier if isinstance(each, LabelRates)), None)
+    trained = next((each for each in earlier if isinstance(each, TrainRates)), None)
+    if labelled is not None and trained is not None:
+        return labelled, trained, None
+    unfit = None
+    with tempfile.TemporaryDirectory() as scratch:
+        subjects = subjects_of(config, learning, Path(scratch))
+        if labelled is None:
+            labelled = _label_rates(config, subjects)
+        if trained is None:
+            try:
+                trained = _train_rates(config, learning, subjects)
+            except UserError as error:
+                unfit = error
+    return labelled, trained, unfit
 
 
 def _label_rates(config: PlanVerb, subjects: Subjects) -> LabelRates:
@@ -143,12 +190,3 @@ def _train_rates(config: PlanVerb, learning: Learning, subjects: Subjects) -> Tr
         has_pseudo=config.pseudo,
         joint=subjects.joint,
     )
-
-
-def _perhaps(work: Callable[[], T], console: Console) -> T | None:
-    """Do it; what cannot be measured here is said, and left out of the plan."""
-    try:
-        return work()
-    except UserError as error:
-        say("train", f"not foretold: {error}", console)
-        return None

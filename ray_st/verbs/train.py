@@ -5,7 +5,7 @@ In: labelled images, perhaps a folder that `label` left. Out: a model folder. Ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -18,8 +18,8 @@ from ray_st.data.sources import DataConfig
 from ray_st.labeling.policy import PolicyConfig
 from ray_st.models import ModelConfig
 from ray_st.models.initialise import InitConfig
+from ray_st.planning.comparison import train_outcome, training_basis
 from ray_st.planning.earlier import steady_images_per_s
-from ray_st.planning.plan import basis_for, train_outcome
 from ray_st.selftraining.course import course_words
 from ray_st.selftraining.learning import Learning, read_init, training_job
 from ray_st.selftraining.materials import open_materials
@@ -69,7 +69,10 @@ def run(config: TrainVerb, console: Console) -> None:
     if config.pseudo is not None:
         pseudo, found = read_pseudo(config.pseudo, config.policy, human, config.train.held_images)
         warnings = [*warnings, *found]
-    planned = basis_for(config.plan, config.task, config.model)
+    has_pseudo = pseudo is not None
+    planned = training_basis(
+        config.plan, config.task, config.model, config.train, has_pseudo=has_pseudo
+    )
     plan = (
         f"{human.rows.num_rows} human and {pseudo.num_rows if pseudo else 0} pseudo-labelled images"
         f"{materials.joint_words}"
@@ -77,7 +80,7 @@ def run(config: TrainVerb, console: Console) -> None:
 
     def work(out: str) -> dict[str, Any]:
         require_nodes(train=config.train.nodes)
-        require_fits(training_needs(config.train, has_pseudo=pseudo is not None), **resources())
+        require_fits(training_needs(config.train, has_pseudo=has_pseudo), **resources())
         parquet.write(storage.join(out, "val.parquet"), val.rows)
         job = training_job(
             learning,
@@ -95,13 +98,11 @@ def run(config: TrainVerb, console: Console) -> None:
     def judge(out: str) -> dict[str, Any]:
         if planned is None:
             return {}
-        as_trained = replace(planned, has_pseudo=pseudo is not None)
-        measured = steady_images_per_s(load_log(out))
-        return train_outcome(as_trained, config.train, measured)
+        return train_outcome(planned, config.train, steady_images_per_s(load_log(out)))
 
     summary = complete(config, console, plan, work, warnings, init, anywhere=True)
     if summary is not None:
-        metrics = summary[role_of(has_pseudo=pseudo is not None)]
+        metrics = summary[role_of(has_pseudo=has_pseudo)]
         result = headline(metrics, summary["figures"])
         result += f"{course_words(summary)}{unread(summary)}"
         console.print(f"train      {result}", highlight=False)
