@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from head import Head, free_ports, ray_head
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 

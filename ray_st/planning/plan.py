@@ -60,7 +60,10 @@ class Plan:
         labelled: list[Labelling | None] = [None, None]
         if (rates := basis.label_rates) is not None:
             fleet, label = basis.fleet, basis.label
-            shapes = [shape(rates, fleet, label) for shape in (recipe_shape, best_shape)]
+            shapes = [
+                recipe_shape(rates, fleet, label),
+                best_shape(rates, fleet, label, basis.images, basis.assume),
+            ]
             labelled = [
                 foretold(rates, fleet, label, shape, basis.images, basis.assume) for shape in shapes
             ]
