@@ -193,7 +193,7 @@ class Reader:
         script = next(i for i, word in enumerate(words) if not word.startswith("--"))
         assert words[:script] == ["--nodes=4", "--gpus-per-node=4"]
         text = (self.here / words[script]).read_text()
-        assert 'python -m ray_st "$@" --address auto' in text
+        assert 'env RAY_ADDRESS=auto python -m ray_st "$@"' in text
         self.ray_st([*words[script + 1 :]])
 
 
