@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from ray_st.strict import converter, init_fields, section_of
@@ -74,6 +74,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     names, last = [*known], name.rpartition(".")[2]
     same = [each for each in names if each.rpartition(".")[2] == last]
     return next(iter(difflib.get_close_matches(name, same or names, 1, 0.0 if same else 0.6)), None)
+
+
+def some_of(values: Sequence[object], most: int) -> str:
+    """The first `most` of many in words, and how many more there are."""
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
 
 
 def _plain(value: object) -> object:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
+from ray_st.config import some_of
 from ray_st.data import parquet, storage
 from ray_st.data.rows import IMAGE_ROW, kind_of
 from ray_st.labeling.identity import of_other_files
@@ -51,7 +52,8 @@ def _wrong(
     facts = shard.facts
     assert facts is not None
     stray = set(shard.standing())
-    parts = []
+    columns = IMAGE_ROW.names if expected is not None else ["image_id"]  # names only to compare
+    parts = [IMAGE_ROW.empty_table().select(columns)]
     for entry in facts["files"]:
         stray.discard(entry["name"])
         file = shard.file(entry["name"])
@@ -61,10 +63,10 @@ def _wrong(
             yield f"{entry['name']}: {' '.join(str(error).split())}"
             continue
         yield from (f"{entry['name']}: {what}" for what in _wrong_rows(table, card))
-        parts.append(table.select(IMAGE_ROW.names))
+        parts.append(table.select(columns))
     if stray:
         yield f"holds files that do not belong to it ({', '.join(sorted(stray)[:_MOST_NAMED])})"
-    rows = pa.concat_tables([IMAGE_ROW.empty_table(), *parts], promote_options="permissive")
+    rows = pa.concat_tables(parts, promote_options="permissive")
     ids = np.sort(np.asarray(rows["image_id"]))
     yield from _named("stand more than once", np.unique(ids[1:][ids[1:] == ids[:-1]]))
     if expected is not None:
@@ -127,6 +129,5 @@ def _overlaps(shards: list[Shard]) -> Iterator[str]:
 
 def _named(what: str, ids: np.ndarray) -> Iterator[str]:
     if len(ids):
-        some = ", ".join(map(str, ids[:_MOST_NAMED].tolist()))
-        more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
-        yield f"{len(ids)} {'image' if len(ids) == 1 else 'images'} {what}: {some}{more}"
+        count = f"{len(ids)} {'image' if len(ids) == 1 else 'images'}"
+        yield f"{count} {what}: {some_of(ids.tolist(), _MOST_NAMED)}"

@@ -60,12 +60,8 @@ def calibrate(
     """
     is_given = teacher_images_per_s is not None
     wants_gpu = label.gpus_per_actor > 0 and not is_given
-    if wants_gpu and not torch.cuda.is_available():
-        raise UserError(
-            f"label.gpus_per_actor: must be 0 on a machine without a GPU, got "
-            f"{label.gpus_per_actor:g}; run `ray-st plan` on a node that has one, or pass "
-            "--teacher-images-per-s, or --from-runs with a folder that `ray-st label` left"
-        )
+    if wants_gpu:
+        _require_gpu(label)
     if is_given:
         label = replace(label, gpus_per_actor=0.0)
     cores = os.cpu_count() or 1
@@ -90,6 +86,15 @@ def calibrate(
         processes=count,
         alone=alone,
     )
+
+
+def _require_gpu(label: LabelConfig) -> None:
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"label.gpus_per_actor: must be 0 on a machine without a GPU, got "
+            f"{label.gpus_per_actor:g}; run `ray-st plan` on a node that has one, or pass "
+            "--teacher-images-per-s, or --from-runs with a folder that `ray-st label` left"
+        )
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:

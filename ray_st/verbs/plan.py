@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ray_st.config import UserError, require
+from ray_st.config import UserError, require, some_of
 from ray_st.data import storage
 from ray_st.data.sources import DataConfig
 from ray_st.planning.assumptions import AssumeConfig
@@ -141,8 +141,7 @@ def price_warnings(path: str, prices: Mapping[str, float], fleet: Fleet) -> list
     free = [kind.name for kind in fleet.types if kind.most and kind.price_per_hour is None]
     found = []
     if odd:
-        more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
-        names = ", ".join(odd[:_NAMED]) + more
+        names = some_of(odd, _NAMED)
         found.append(f"{path}: no node type or instance type of {fleet.name}: {names}")
     if free:
         names = ", ".join(free)

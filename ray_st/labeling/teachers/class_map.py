@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ray_st.config import UserError, nearest, require
+from ray_st.config import UserError, nearest, require, some_of
 from ray_st.data.labels import IGNORE, ClassLabel, Detections, Labels, SegmentationMap
 from ray_st.data.sources import open_labeled
 
@@ -158,5 +158,4 @@ def _lacking(lacking: Sequence[str], teacher: Sequence[str]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(map(repr, names[:_MOST_NAMED])) + more
+    return some_of([*map(repr, names)], _MOST_NAMED)
